@@ -1,0 +1,1 @@
+"""Engine, unit of work, migration runner, published views, loops, outbox and cursors, dead letters."""

@@ -1,0 +1,1 @@
+"""ObjectStore protocol and its providers: s3, local, memory; URIs, key layout, multipart, checksums."""

@@ -1,0 +1,1 @@
+"""pytest plugin: servers, template database, factories, conformance suites, the repository's own lint rules."""

@@ -1,0 +1,1 @@
+"""Public API, identity, projects, code, data and web pages."""

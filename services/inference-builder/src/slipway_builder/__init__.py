@@ -1,0 +1,1 @@
+"""Deployments, images and endpoints; today its chassis and health."""

@@ -1,0 +1,1 @@
+"""Log ingest, live tail, archive, metadata series and retention."""

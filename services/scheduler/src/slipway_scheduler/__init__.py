@@ -1,0 +1,1 @@
+"""Executions, attempts, environments, workers and dispatch."""

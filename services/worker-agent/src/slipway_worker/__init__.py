@@ -1,0 +1,1 @@
+"""Runs attempts on one machine: agent, shim, inputs, outputs, spool, cache."""

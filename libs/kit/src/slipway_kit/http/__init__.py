@@ -1,0 +1,1 @@
+"""HTTP clients: the one place that imports httpx and aiohttp."""

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from slipway_kit.errors import Invalid, Unavailable
-from slipway_kit.http.transfer import ClientSession, transfer_session
+from slipway_kit.transfer import ClientSession, transfer_session
 from slipway_storage import LocalStore, LocalStoreConfig, local_store_app
 from slipway_storage.transfer import PutTicket, download, upload
 from slipway_storage.transfer.retries import RetryPolicy

@@ -18,7 +18,7 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from slipway_kit.http.transfer import transfer_session
+from slipway_kit.transfer import transfer_session
 from slipway_storage import ObjectStore, S3StoreConfig, open_store
 from slipway_storage.s3.sigv4 import Credentials, presign
 from slipway_testing.conformance.object_store import ObjectStoreConformance, SignedUrlConformance

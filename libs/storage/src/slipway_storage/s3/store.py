@@ -4,6 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -24,6 +25,9 @@ from slipway_storage.store import (
     check_filename,
     check_part_number,
 )
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta  # types that exist in its stubs only
 
 CHUNK_BYTES = 1024 * 1024
 _PART_BYTES = 8 * 1024 * 1024
@@ -66,7 +70,7 @@ class S3Store:
             if start >= end:
                 return
         with _errors(key):
-            options: obstore.GetOptions = {} if end is None else {"range": (start, end)}
+            options: GetOptions = {} if end is None else {"range": (start, end)}
             result = await obstore.get_async(self._bucket, key, options=options)
             async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(chunk)
@@ -165,7 +169,7 @@ def _open_bucket(config: S3StoreConfig) -> ObstoreS3:
     )
 
 
-def _to_info(meta: obstore.ObjectMeta) -> ObjectInfo:
+def _to_info(meta: "ObjectMeta") -> ObjectInfo:
     return ObjectInfo(
         key=meta["path"],
         size=meta["size"],

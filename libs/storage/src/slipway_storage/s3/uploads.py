@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 from yarl import URL
 
 from slipway_kit.errors import Invalid, NotFound, Unavailable
-from slipway_kit.http.transfer import TRANSFER_ERRORS, ClientSession, transfer_session
+from slipway_kit.transfer import TRANSFER_ERRORS, ClientSession, transfer_session
 from slipway_storage.s3.signer import S3Signer
 from slipway_storage.store import MultipartUpload, UploadedPart, check_parts
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from yarl import URL
 
 from slipway_kit.errors import Forbidden, Invalid, Unavailable
-from slipway_kit.http.transfer import TRANSFER_ERRORS, ClientResponse, ClientSession
+from slipway_kit.transfer import TRANSFER_ERRORS, ClientResponse, ClientSession
 from slipway_storage.checksums import ALL_HASHES, BackgroundHash, HashName
 from slipway_storage.transfer.retries import RefusedError, RetryPolicy, TryAgainError, check_status
 

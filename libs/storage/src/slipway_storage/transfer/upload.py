@@ -11,7 +11,7 @@ from pathlib import Path
 from yarl import URL
 
 from slipway_kit.errors import Conflict, Forbidden, Invalid, Unavailable
-from slipway_kit.http.transfer import TRANSFER_ERRORS, ClientSession
+from slipway_kit.transfer import TRANSFER_ERRORS, ClientSession
 from slipway_storage.checksums import ALL_HASHES, READ_BYTES, HashName, hash_descriptor
 from slipway_storage.store import MAX_PART_NUMBER, UploadedPart
 from slipway_storage.transfer.retries import RefusedError, RetryPolicy, TryAgainError, check_status

@@ -5,6 +5,7 @@ named `Test...` and gives the fixture `store`. Stores that sign are reachable un
 """
 
 import hashlib
+import io
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from yarl import URL
 
 from slipway_kit.errors import Invalid, NotFound
-from slipway_kit.http.transfer import ClientSession, transfer_session
+from slipway_kit.transfer import ClientSession, transfer_session
 from slipway_storage import MultipartUpload, ObjectStore, UploadedPart
 from slipway_storage.transfer import MultipartTicket, PartUrl, PutTicket, download, upload
 
@@ -163,10 +164,11 @@ class SignedUrlConformance:
         assert info is not None
         assert (info.size, info.etag) == (5, etag)
 
-    async def test_a_missing_object_is_404(self, store: ObjectStore, session: ClientSession) -> None:
+    async def test_a_missing_object_is_refused(self, store: ObjectStore, session: ClientSession) -> None:
         url = await store.sign_get("missing", expires=MINUTE)
         async with session.get(URL(url, encoded=True)) as response:
-            assert response.status == 404
+            # S3 says 403 where the key may not list the bucket.
+            assert response.status in (403, 404)
 
     @pytest.mark.parametrize("expires", [timedelta(0), timedelta(seconds=-5), timedelta(hours=1)])
     async def test_lifetimes_are_limited(self, store: ObjectStore, expires: timedelta) -> None:
@@ -200,7 +202,7 @@ class SignedUrlConformance:
         begun = await store.create_multipart("big/file", content_type="application/x-test")
         first = await self._part_url(store, begun, 1)
         async with session.put(
-            URL(first.url, encoded=True), data=data[:PART_BYTES], headers=first.headers
+            URL(first.url, encoded=True), data=io.BytesIO(data[:PART_BYTES]), headers=first.headers
         ) as response:
             assert response.status == 200
         assert await store.head("big/file") is None

@@ -1,1 +1,0 @@
-"""HTTP clients: the one place that imports httpx and aiohttp."""

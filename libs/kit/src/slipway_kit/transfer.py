@@ -12,9 +12,11 @@ _READ_BUFFER_BYTES = 1024 * 1024
 
 
 def transfer_session(*, connections: int = 32, idle_seconds: float = 60) -> ClientSession:
-    """A session without a limit on the whole transfer, but on connecting (10 s) and on silence (`idle_seconds`).
+    """A session without a limit on the whole transfer, but on connecting (10 s) and on silence
+    (`idle_seconds`).
 
-    Bodies are passed as they are stored (no decompression), so checksums and ranges stay true. Close it after use.
+    Bodies are passed as they are stored (no decompression), so checksums and ranges stay true. Close it
+    after use.
     """
     return ClientSession(
         connector=aiohttp.TCPConnector(limit=connections),

@@ -1,7 +1,7 @@
 """What every `ObjectStore` does, whoever provides it.
 
-A test module subclasses `ObjectStoreConformance` (and `SignedUrlConformance` where the store signs) as a class
-named `Test...` and gives the fixture `store`. Stores that sign are reachable under the URLs that they sign.
+A test module subclasses `ObjectStoreConformance` (and `SignedUrlConformance` where the store signs) as a
+class named `Test...` and gives the fixture `store`. Stores that sign are reachable under the URLs that they sign.
 """
 
 import hashlib

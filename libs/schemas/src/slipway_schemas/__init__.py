@@ -1,1 +1,1 @@
-"""Pydantic models shared by services: ids, enums, lifecycles, internal API models, events, the attempt document, log chunks."""
+"""Pydantic models shared by services: enums, lifecycles, internal API models, events, attempt documents, log chunks."""

@@ -122,9 +122,7 @@ async def test_expired_urls_say_so(store: LocalStore, session: ClientSession, cl
 
 @pytest.mark.parametrize("body", [b"ab", b"abcd"])
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_signed_size_is_exact(
-    store: LocalStore, session: ClientSession, body: bytes, chunked: bool
-) -> None:
+async def test_a_signed_size_is_exact(store: LocalStore, session: ClientSession, body: bytes, chunked: bool) -> None:
     signed = await store.sign_put("a", expires=MINUTE, size=3)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -230,9 +228,7 @@ async def test_transfers_go_on_after_failures(tmp_path: Path, session: ClientSes
         signed = await store.sign_put("a", expires=MINUTE, size=source.stat().st_size)
         sent = await upload(session, source, PutTicket(url=signed.url), policy=policy)
         flaky.failures, flaky.ranges = 2, []
-        got = await download(
-            session, await store.sign_get("a", expires=MINUTE), tmp_path / "got", policy=policy
-        )
+        got = await download(session, await store.sign_get("a", expires=MINUTE), tmp_path / "got", policy=policy)
         assert got.digests == sent.digests
         assert (tmp_path / "got").read_bytes() == source.read_bytes()
         assert flaky.ranges == [None, b"bytes=70000-", b"bytes=140000-"]

@@ -69,9 +69,7 @@ async def store(config: S3StoreConfig) -> AsyncIterator[ObjectStore]:
     url = presign(
         "PUT",
         f"{config.endpoint_url}/{BUCKET}",
-        credentials=Credentials(
-            config.access_key_id.get_secret_value(), config.secret_access_key.get_secret_value()
-        ),
+        credentials=Credentials(config.access_key_id.get_secret_value(), config.secret_access_key.get_secret_value()),
         region=config.region,
         expires_seconds=60,
         now=datetime.now(UTC),

@@ -42,9 +42,7 @@ def test_it_signs_as_botocore_does(
 ) -> None:
     base = f"https://store.example:9000/bucket/{encode_path('a b/ö+(1)~%.txt')}"
     request = AWSRequest(method=method, url=base, params=query, headers=headers)
-    S3SigV4QueryAuth(BotocoreCredentials("id", "secret", token), "s3", "eu-north-1", expires=60).add_auth(
-        request
-    )
+    S3SigV4QueryAuth(BotocoreCredentials("id", "secret", token), "s3", "eu-north-1", expires=60).add_auth(request)
     theirs = parse_qs(urlsplit(request.url).query, keep_blank_values=True)
     ours = presign(
         method,
@@ -80,9 +78,7 @@ def test_each_audience_has_its_host() -> None:
         "worker": "http://bridge:9000/b-1/p/q/k",
     }
     amazon = S3Signer(
-        config.model_copy(
-            update=dict.fromkeys(("endpoint_url", "public_endpoint_url", "worker_endpoint_url"))
-        ),
+        config.model_copy(update=dict.fromkeys(("endpoint_url", "public_endpoint_url", "worker_endpoint_url"))),
         SystemClock(),
     )
     url = amazon.sign("GET", "k", expires=MAX_SIGNED_LIFETIME, endpoint="worker")
@@ -107,9 +103,7 @@ async def test_local_urls_by_audience(tmp_path: object) -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "wJalr" not in repr(Credentials("id", "wJalr", "wJalr"))
-    config = S3StoreConfig(
-        bucket="bucket", access_key_id=SecretStr("id"), secret_access_key=SecretStr("wJalr")
-    )
+    config = S3StoreConfig(bucket="bucket", access_key_id=SecretStr("id"), secret_access_key=SecretStr("wJalr"))
     assert "wJalr" not in repr(config) + config.model_dump_json()
     with pytest.raises(ValidationError, match="at least 32"):
         LocalStoreConfig(path="/x", signing_key=SecretStr("short"), public_url="http://x")  # type: ignore[arg-type]

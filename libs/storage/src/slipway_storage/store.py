@@ -177,11 +177,7 @@ def check_parts(parts: Sequence[UploadedPart]) -> list[UploadedPart]:
 
 def check_filename(filename: str) -> str:
     """A download name that is safe inside a header. Raises `Invalid`."""
-    if (
-        not filename
-        or "/" in filename
-        or any(unicodedata.category(char).startswith("C") for char in filename)
-    ):
+    if not filename or "/" in filename or any(unicodedata.category(char).startswith("C") for char in filename):
         raise Invalid(
             "A download's file name is not empty and has neither slashes nor control characters.",
             field="filename",

@@ -107,9 +107,7 @@ def parse_uri(text: str) -> Uri:
         case "dataset" | "model":
             name, slash, version = rest.partition("/")
             if not name or not slash or not version or "/" in version:
-                raise Invalid(
-                    f"{text!r:.200} has the form {scheme}://<name>/<version or alias>.", field="uri"
-                )
+                raise Invalid(f"{text!r:.200} has the form {scheme}://<name>/<version or alias>.", field="uri")
             return VersionUri(scheme, name, version)
         case _:
             raise Invalid(

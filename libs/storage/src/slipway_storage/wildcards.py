@@ -72,9 +72,7 @@ def destination(
             return check_key(key.rpartition("/")[2])
 
 
-def destinations(
-    pattern: str, keys: Iterable[str], *, keep: KeepDirectories = KeepDirectories.NONE
-) -> dict[str, str]:
+def destinations(pattern: str, keys: Iterable[str], *, keep: KeepDirectories = KeepDirectories.NONE) -> dict[str, str]:
     """Name below the input's directory → key, for all matches. Of two files with the same name the last
     wins."""
     return {destination(key, pattern=pattern, keep=keep): key for key in matching(pattern, keys)}

@@ -103,9 +103,7 @@ class LocalFiles:
         parent, _, name = path.rpartition("/")
         try:
             with self.directory(parent) as directory:
-                descriptor = os.open(
-                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory
-                )
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:

@@ -77,11 +77,7 @@ class Grant:
         except ValueError:
             raise _malformed() from None
         values = dict(pairs)
-        if (
-            len(values) != len(pairs)
-            or not values.keys() <= _FIELDS
-            or not {"op", "exp", "sig"} <= values.keys()
-        ):
+        if len(values) != len(pairs) or not values.keys() <= _FIELDS or not {"op", "exp", "sig"} <= values.keys():
             raise _malformed()
         operation = _OPERATIONS.get(values["op"])
         if operation is None:

@@ -68,9 +68,7 @@ class LocalUploads:
                 if name.isdecimal():
                     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):
-                        found.append(
-                            UploadedPart(number=int(name), etag=etag_of(status), size=status.st_size)
-                        )
+                        found.append(UploadedPart(number=int(name), etag=etag_of(status), size=status.st_size))
         return sorted(found, key=lambda part: part.number)
 
     def join(self, upload: MultipartUpload, parts: Sequence[UploadedPart], target: OpenFile) -> None:

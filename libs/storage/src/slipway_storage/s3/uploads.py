@@ -82,9 +82,7 @@ class S3Uploads:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> ET.Element:
-        url = self._signer.sign(
-            method, key, expires=_REQUEST_LIFETIME, endpoint="own", query=query, headers=headers
-        )
+        url = self._signer.sign(method, key, expires=_REQUEST_LIFETIME, endpoint="own", query=query, headers=headers)
         if self._session is None:
             self._session = transfer_session()
         try:
@@ -97,8 +95,7 @@ class S3Uploads:
                 content, status = await response.read(), response.status
         except TRANSFER_ERRORS as error:
             raise Unavailable(
-                f"The object store does not answer ({type(error).__name__}). Check its endpoint and try "
-                f"again."
+                f"The object store does not answer ({type(error).__name__}). Check its endpoint and try again."
             ) from error
         return _answer(status, content, key)
 
@@ -124,15 +121,12 @@ def _answer(status: int, content: bytes, key: str) -> ET.Element:
             field="parts",
         )
     raise Unavailable(
-        f"The object store answered {status} {code or 'without a reason'}. Check its endpoint, bucket and "
-        f"credentials."
+        f"The object store answered {status} {code or 'without a reason'}. Check its endpoint, bucket and credentials."
     )
 
 
 def _text(element: ET.Element, name: str) -> str:
     text = element.findtext(f"{{*}}{name}")
     if text is None:
-        raise Unavailable(
-            f"The object store's answer has no {name}; is its endpoint an S3-compatible service?"
-        )
+        raise Unavailable(f"The object store's answer has no {name}; is its endpoint an S3-compatible service?")
     return text

@@ -52,9 +52,7 @@ async def download(
             digests = await fetch.run(wanted)
             for name, value in (expected or {}).items():
                 if digests[name] != value.lower():
-                    raise Invalid(
-                        f"The downloaded bytes have {name} {digests[name]}, not {value} as expected."
-                    )
+                    raise Invalid(f"The downloaded bytes have {name} {digests[name]}, not {value} as expected.")
             await asyncio.to_thread(os.fsync, descriptor)
         finally:
             os.close(descriptor)
@@ -112,9 +110,7 @@ class _Fetch:
     async def _before_next_try(self, error: BaseException, failures: int) -> None:
         if isinstance(error, RefusedError):
             if self._renew is None or failures >= self._policy.tries:
-                raise Forbidden(
-                    "The store refuses the signed URL; it may have expired. Ask for a new one."
-                ) from error
+                raise Forbidden("The store refuses the signed URL; it may have expired. Ask for a new one.") from error
             self._url = await self._renew()
         if failures >= self._policy.tries:
             raise Unavailable(

@@ -62,9 +62,7 @@ async def upload(
                 parts: tuple[UploadedPart, ...] = ()
             else:
                 etag = ""
-                parts = await _PartSender(
-                    session, descriptor, before.st_size, ticket, more_parts, policy
-                ).run()
+                parts = await _PartSender(session, descriptor, before.st_size, ticket, more_parts, policy).run()
         finally:
             # The thread reads from the descriptor: wait for it before the descriptor may be closed.
             result = await asyncio.shield(digest)
@@ -136,9 +134,7 @@ class _PartSender:
         """All parts, by number. An empty file is one empty part."""
         count = max(1, ceil(self._size / self._part_bytes))
         if count > MAX_PART_NUMBER:
-            raise Invalid(
-                f"{self._size} bytes in parts of {self._part_bytes} are more than {MAX_PART_NUMBER} parts."
-            )
+            raise Invalid(f"{self._size} bytes in parts of {self._part_bytes} are more than {MAX_PART_NUMBER} parts.")
         missing = [number for number in range(1, count + 1) if not self._is_done(number)]
         waiting = iter(missing)
         try:
@@ -189,9 +185,7 @@ class _PartSender:
 def _give_up(error: BaseException, failures: int, policy: RetryPolicy) -> None:
     """Raise when no other try makes sense."""
     if isinstance(error, RefusedError):
-        raise Forbidden(
-            "The store refuses the signed URL; it may have expired. Ask for a new one."
-        ) from error
+        raise Forbidden("The store refuses the signed URL; it may have expired. Ask for a new one.") from error
     if failures >= policy.tries:
         raise Unavailable(
             f"The upload failed {failures} times in a row: {str(error) or type(error).__name__}."
@@ -204,9 +198,7 @@ async def _send(
     """PUT a span of the file; the ETag of the answer, without quotes."""
     exact = {**headers, "Content-Length": str(length)}
     body = _span_chunks(descriptor, start, length) if length else b""
-    async with session.put(
-        URL(url, encoded=True), data=body, headers=exact, allow_redirects=False
-    ) as response:
+    async with session.put(URL(url, encoded=True), data=body, headers=exact, allow_redirects=False) as response:
         await response.read()
         check_status(response.status, "such upload")
         return response.headers.get("ETag", "").strip('"')
@@ -217,8 +209,6 @@ async def _span_chunks(descriptor: int, start: int, length: int) -> AsyncIterato
     while start < end:
         chunk = await asyncio.to_thread(os.pread, descriptor, min(READ_BYTES, end - start), start)
         if not chunk:
-            raise Conflict(
-                "The file became shorter while it was uploaded. Upload it again when it is complete."
-            )
+            raise Conflict("The file became shorter while it was uploaded. Upload it again when it is complete.")
         start += len(chunk)
         yield chunk

@@ -1,7 +1,7 @@
 """What every `ObjectStore` does, whoever provides it.
 
-A test module subclasses `ObjectStoreConformance` (and `SignedUrlConformance` where the store signs) as a
-class named `Test...` and gives the fixture `store`. Stores that sign are reachable under the URLs that they sign.
+A test module subclasses `ObjectStoreConformance` (and `SignedUrlConformance` where the store signs)
+as a class named `Test...` and gives the fixture `store`. Stores that sign are reachable under their URLs.
 """
 
 import hashlib
@@ -52,9 +52,7 @@ class ObjectStoreConformance:
         assert first.etag != second.etag
         assert await store.get("a") == b"two"
 
-    @pytest.mark.parametrize(
-        "key", ["a b/c#d?.txt", "ä/日本.bin", "a%2Fb", "x&y=z+1", "100%", "a*b", "~t/(1)'!.x"]
-    )
+    @pytest.mark.parametrize("key", ["a b/c#d?.txt", "ä/日本.bin", "a%2Fb", "x&y=z+1", "100%", "a*b", "~t/(1)'!.x"])
     async def test_unusual_keys_stay_as_they_are(self, store: ObjectStore, key: str) -> None:
         await store.put(key, key.encode())
         assert await store.get(key) == key.encode()
@@ -155,9 +153,7 @@ class SignedUrlConformance:
 
     async def test_put(self, store: ObjectStore, session: ClientSession) -> None:
         signed = await store.sign_put("up/ö.bin", expires=MINUTE, size=5)
-        async with session.put(
-            URL(signed.url, encoded=True), data=b"hello", headers=signed.headers
-        ) as response:
+        async with session.put(URL(signed.url, encoded=True), data=b"hello", headers=signed.headers) as response:
             assert response.status == 200
             etag = response.headers["ETag"].strip('"')
         info = await store.head("up/ö.bin")
@@ -175,9 +171,7 @@ class SignedUrlConformance:
         with pytest.raises(Invalid):
             await store.sign_get("a", expires=expires)
 
-    async def test_upload_and_download_a_file(
-        self, store: ObjectStore, session: ClientSession, tmp_path: Path
-    ) -> None:
+    async def test_upload_and_download_a_file(self, store: ObjectStore, session: ClientSession, tmp_path: Path) -> None:
         data = bytes(range(256)) * 12_345
         (tmp_path / "source").write_bytes(data)
         signed = await store.sign_put("file", expires=MINUTE, size=len(data))
@@ -215,9 +209,7 @@ class SignedUrlConformance:
             asked.extend(numbers)
             return [await self._part_url(store, begun, number) for number in numbers]
 
-        sent = await upload(
-            session, source, MultipartTicket(part_bytes=PART_BYTES, done=done), more_parts=more
-        )
+        sent = await upload(session, source, MultipartTicket(part_bytes=PART_BYTES, done=done), more_parts=more)
         assert asked == [2, 3]
         info = await store.complete_multipart(begun, sent.parts)
         assert info.size == len(data)

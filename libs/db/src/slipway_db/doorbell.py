@@ -55,23 +55,25 @@ class Doorbell:
 
     def subscribe(self, channel: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` at each ring of `channel`, and after each reconnect; returns the way to stop it."""
-        callbacks = self._callbacks.setdefault(channel, [])
-        if not callbacks:
+        if channel not in self._callbacks:
+            self._callbacks[channel] = []
             self._connected.clear()
             self._changed.set()
+        callbacks = self._callbacks[channel]
         callbacks.append(callback)
 
         def unsubscribe() -> None:
+            # The channel stays: a caller who waits again and again must not cause LISTEN and UNLISTEN each time.
             with contextlib.suppress(ValueError):
                 callbacks.remove(callback)
-            if not callbacks and self._callbacks.get(channel) is callbacks:
-                del self._callbacks[channel]
-                self._changed.set()
 
         return unsubscribe
 
     async def wait(self, channel: str, timeout: float) -> bool:
-        """Wait for the next ring of `channel`, at most `timeout` seconds; tells whether it rang."""
+        """Wait for the next ring of `channel`, at most `timeout` seconds; tells whether it rang.
+
+        The first wait for a channel, like a reconnect, may end early: a ring may have been missed before.
+        """
         rung = asyncio.Event()
         unsubscribe = self.subscribe(channel, rung.set)
         try:
@@ -122,8 +124,6 @@ class Doorbell:
             wanted = set(self._callbacks)
             for channel in wanted - listening:
                 await connection.add_listener(channel, self._on_ring)
-            for channel in listening - wanted:
-                await connection.remove_listener(channel, self._on_ring)
             fresh, listening = wanted - listening, wanted
             if not self._connected.is_set() and not self._changed.is_set():
                 self._connected.set()

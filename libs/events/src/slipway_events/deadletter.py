@@ -19,9 +19,11 @@ _PUT = text(
     " now() + make_interval(secs => :pause))"
 )
 _NEXT = text(
-    "SELECT envelope, tries FROM dead_letter d WHERE consumer = :consumer AND parked_at IS NULL"
-    " AND next_try_at <= now() AND position > :after AND NOT EXISTS"
-    " (SELECT FROM dead_letter e WHERE e.consumer = d.consumer AND e.key = d.key AND e.parked_at IS NULL AND e.position < d.position) ORDER BY position LIMIT 1"
+    "SELECT envelope, tries FROM dead_letter AS d WHERE consumer = :consumer AND parked_at IS NULL"
+    " AND next_try_at <= now() AND position > :after"
+    " AND NOT EXISTS (SELECT FROM dead_letter AS e WHERE e.consumer = d.consumer AND e.key = d.key"
+    " AND e.parked_at IS NULL AND e.position < d.position)"
+    " ORDER BY position LIMIT 1"
 )
 _FAILED = text(
     "UPDATE dead_letter SET tries = tries + 1, error = :error, next_try_at = now() + make_interval(secs => :pause),"

@@ -35,7 +35,7 @@ class SchemaMismatch(Unavailable):
     code = "schema_mismatch"
 
 
-class ModelDrift(SlipwayError):  # noqa: N818 - the family is named by what is wrong
+class ModelDrift(SlipwayError):
     """Models and migrations disagree."""
 
     code = "model_drift"

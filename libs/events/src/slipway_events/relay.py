@@ -131,7 +131,7 @@ class EventRelay:
                     text(f"SELECT consumer, position FROM {schema}_pub.cursor_v1 WHERE publisher = :publisher"),  # noqa: S608
                     {"publisher": self._publisher},
                 )
-                positions: dict[str, int] = dict(cursors.tuples().all())
+                positions: dict[str, int] = {row.consumer: row.position for row in cursors}
                 for consumer in self._consumers:
                     if consumer.schema == schema:
                         # One that has never started has passed nothing.

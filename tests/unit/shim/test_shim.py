@@ -58,6 +58,13 @@ async def test_second_stop_kills_now(zygote: ZygoteClient, layout: AttemptLayout
     assert (record.reason, record.signal) == ("stopped", 9)
 
 
+async def test_fast_output_is_whole_over_several_files(zygote: ZygoteClient, layout: AttemptLayout) -> None:
+    spec = replace(shell("yes 0123456789 | head -c 20000000"), roll_bytes=4_000_000)
+    record = await (await zygote.start(layout, spec)).wait()
+    assert (record.code, record.bytes) == (0, {"stdout": 20_000_000, "stderr": 0})
+    assert len(list(layout.spool.iterdir())) > 4
+
+
 async def test_what_cannot_start_is_reported(zygote: ZygoteClient, layout: AttemptLayout) -> None:
     spec = ShimSpec("a", process=ProcessSpec(["/no/such/program"], {}, "/"))
     record = await (await zygote.start(layout, spec)).wait()

@@ -16,7 +16,7 @@ _CALL_SECONDS: Final = 5.0
 _START_SECONDS: Final = 10.0
 
 
-class ShimUnreachable(Exception):  # noqa: N818 - says what happened, as the other errors here do
+class ShimUnreachable(Exception):
     """Nobody answers on a shim's or the zygote's socket."""
 
 

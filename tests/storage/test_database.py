@@ -178,6 +178,5 @@ async def test_models_match_migrations(shop: Database, shop_url: str) -> None:
 async def test_migrations_at_once_take_turns(database_url: str) -> None:
     await bootstrap(database_url, [SHOP, MILL], PASSWORDS)
     url = url_for(database_url, "shop")
-    await migrate(lambda _: url, [SHOP])
-    await migrate(lambda _: url, [SHOP])
+    await asyncio.gather(*(migrate(lambda _: url, [SHOP]) for _ in range(3)))
     await check_models(url, SHOP)

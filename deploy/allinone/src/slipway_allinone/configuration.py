@@ -5,6 +5,7 @@ have one each.
 """
 
 import json
+import os
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -129,9 +130,9 @@ def service_settings(
             "server_url": f"http://127.0.0.1:{options.port}",
             "group_token_file": str(home.keys / "worker-group-token"),
             "home": str(home.worker),
-            "machine_id": home.machine_id(),
             "runtime": options.runtime,
-            **({"slots": options.slots} if options.slots else {}),
+            "slots": options.slots or os.cpu_count() or 1,
+            "container": _trust_of_this_shell(),
         },
         "origin": {
             "http": {"host": options.host, "public_port": options.port},
@@ -141,6 +142,21 @@ def service_settings(
             },
         },
     }
+
+
+_CERTIFICATE_VARIABLES = ("SLIPWAY_CA_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+_PASSED_VARIABLES = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+
+
+def _trust_of_this_shell() -> Settings:
+    """Runs get the proxies, package index and certificates that this shell uses: behind them, nothing else works."""
+    files = (os.environ.get(name) for name in _CERTIFICATE_VARIABLES)
+    found = next((file for file in files if file and Path(file).is_file()), None)
+    passed = [name for name in _PASSED_VARIABLES if name in os.environ]
+    return {"ca_file": found, "pass_environment": passed}
 
 
 def environment_of(service: str, settings: Settings) -> dict[str, str]:

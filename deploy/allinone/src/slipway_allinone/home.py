@@ -1,6 +1,5 @@
 """Where `slipway up` keeps things on disk."""
 
-import hashlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -71,7 +70,3 @@ class Home:
             with os.fdopen(descriptor, "w") as handle:
                 handle.write(secrets.token_hex(32))
         return file
-
-    def machine_id(self) -> str:
-        """A name for the local worker that stays the same for this home."""
-        return "local-" + hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:16]

@@ -140,12 +140,12 @@ class UnhandledErrors:
         except Exception as error:
             if started:
                 _LOG.exception("request_broken_off", path=scope["path"], method=scope["method"])
-                raise BrokenOff from error
+                raise BrokenOffError from error
             _LOG.exception("request_crashed", path=scope["path"], method=scope["method"])
             await self._renderer.unhandled(Request(scope))(scope, receive, send)
 
 
-class BrokenOff(ConnectionError):
+class BrokenOffError(ConnectionError):
     """An answer failed after its first byte was sent; the connection is cut so that the client sees it."""
 
 

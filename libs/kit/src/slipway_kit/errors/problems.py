@@ -43,8 +43,7 @@ _TITLES: dict[ErrorKind, str] = {
 }
 
 _TYPES: dict[int, type[SlipwayError]] = {
-    STATUS_OF[kind.kind]: kind
-    for kind in (Invalid, Unauthorized, Forbidden, NotFound, Conflict, TooLarge, Unavailable)
+    STATUS_OF[kind.kind]: kind for kind in (Invalid, Unauthorized, Forbidden, NotFound, Conflict, TooLarge, Unavailable)
 }
 _GATEWAY_FAILURES = {502, 503, 504}
 
@@ -107,8 +106,7 @@ def error_from_problem(status: int, body: bytes, *, source: str) -> SlipwayError
     error = kind(problem.detail, field=problem.field, code=problem.code, details=problem.details)
     if isinstance(error, Invalid) and problem.fields:
         error.problems = {
-            name: tuple(FieldProblem(one.message, one.code) for one in found)
-            for name, found in problem.fields.items()
+            name: tuple(FieldProblem(one.message, one.code) for one in found) for name, found in problem.fields.items()
         }
     return error
 

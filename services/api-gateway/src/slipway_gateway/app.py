@@ -1,0 +1,68 @@
+"""The gateway's apps: which routers answer on which."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from slipway_kit.app import create_app
+from slipway_kit.errors import ErrorStyle
+from slipway_storage import LocalStore, local_store_app
+from slipway_storage.local.signing import MOUNT_PATH
+
+from slipway_gateway import index_v0
+from slipway_gateway.code import api_v0 as code_api
+from slipway_gateway.context import GatewayContext
+from slipway_gateway.environments import api_v0 as environments_api
+from slipway_gateway.identity import api_v0 as identity_api
+from slipway_gateway.identity import pages as identity_pages
+from slipway_gateway.projects import api_v0 as projects_api
+from slipway_gateway.web.static import static_files
+
+V0_ROUTERS: tuple[APIRouter, ...] = (
+    index_v0.router,
+    identity_api.router,
+    projects_api.router,
+    code_api.router,
+    environments_api.router,
+)
+"""Everything below `/api/v0`. A feature adds its router here."""
+
+PAGE_ROUTERS: tuple[APIRouter, ...] = (identity_pages.router,)
+"""Pages for browsers."""
+
+
+def _style_of(path: str) -> ErrorStyle:
+    return ErrorStyle.PROBLEM if path.startswith("/api/v1/") else ErrorStyle.V0
+
+
+def public_app(context: GatewayContext | None) -> FastAPI:
+    """The app of the public origin; without a context it can only describe itself."""
+    app = create_app(
+        "Slipway API", style=_style_of, version="0", metrics=context.metrics if context is not None else None
+    )
+    for router in V0_ROUTERS:
+        app.include_router(router, prefix="/api/v0")
+    for router in PAGE_ROUTERS:
+        app.include_router(router, include_in_schema=False)
+    app.mount("/static", static_files())
+    if context is not None:
+        _attach(app, context)
+    return app
+
+
+def workers_app(context: GatewayContext | None) -> FastAPI:
+    """The app that workers call; features add their routers to it."""
+    app = create_app(
+        "Slipway gateway for workers",
+        style=ErrorStyle.PROBLEM,
+        metrics=context.metrics if context is not None else None,
+    )
+    if context is not None:
+        _attach(app, context)
+    return app
+
+
+def _attach(app: FastAPI, context: GatewayContext) -> None:
+    app.state.context = context
+    store: Any = context.object_store
+    if isinstance(store, LocalStore):
+        app.mount(MOUNT_PATH, local_store_app({store.id: store}))

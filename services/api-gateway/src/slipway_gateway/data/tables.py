@@ -17,7 +17,9 @@ class StoreRow(GatewayBase):
 
     __tablename__ = "stores"
     __table_args__ = (
-        CheckConstraint("access_mode IN ('public', 'single_project', 'teams', 'owner_organization')", name="access_mode"),
+        CheckConstraint(
+            "access_mode IN ('public', 'single_project', 'teams', 'owner_organization')", name="access_mode"
+        ),
         Index(None, "owner_id"),
     )
 

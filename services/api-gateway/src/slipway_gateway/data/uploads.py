@@ -61,7 +61,7 @@ class UploadService:
         if info is None or info.size != upload.size:
             found = "nothing" if info is None else f"{info.size} bytes"
             raise Conflict(
-                f"The store has {found} of the {upload.size} bytes of {upload.name}. PUT the whole file, then complete.",
+                f"The store has {found} of the {upload.size} bytes of {upload.name}. PUT all of it first.",
                 code="upload_incomplete",
             )
         checksums = await _checksums(store.stream(upload.key))

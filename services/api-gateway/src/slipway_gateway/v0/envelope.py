@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 from fastapi import Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from slipway_kit.errors import Invalid
-from slipway_kit.pagination import V0Page, decode_cursor, encode_cursor
 
 from slipway_gateway.paging import MAX_LIMIT, MAX_OFFSET, Page, PageRequest
+from slipway_kit.errors import Invalid
+from slipway_kit.pagination import V0Page, decode_cursor, encode_cursor
 
 __all__ = ["List", "ListQuery", "V0Page", "as_json", "words"]
 

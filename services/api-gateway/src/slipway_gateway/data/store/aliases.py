@@ -49,7 +49,7 @@ class AliasStore:
         statement = select(lowered, AliasRow.datum_id).where(
             AliasRow.project_id == project_id, lowered.in_(names), AliasRow.datum_id.is_not(None)
         )
-        return {name: datum_id for name, datum_id in await self._session.execute(statement)}
+        return {row[0]: row[1] for row in await self._session.execute(statement)}
 
     async def put(self, project_id: UUID, name: str, datum_id: UUID | None) -> UUID:
         """Create the alias, or move it."""
@@ -82,5 +82,5 @@ class AliasStore:
         return [alias_of(row, datums.get(row.datum_id) if row.datum_id else None) for row in rows]
 
 
-def _visible(user_id: int) -> Select[tuple[AliasRow]]:
+def _visible(user_id: int) -> Select[AliasRow]:
     return select(AliasRow).where(AliasRow.project_id.in_(visible_project_ids(user_id)))

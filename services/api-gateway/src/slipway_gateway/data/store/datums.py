@@ -75,9 +75,7 @@ class DatumStore:
 
     async def outputs_of(self, execution_id: UUID) -> list[Datum]:
         """Everything that an execution made, oldest first."""
-        statement = select_datums().where(
-            DatumRow.output_execution_id == execution_id, DatumRow.deleted_at.is_(None)
-        )
+        statement = select_datums().where(DatumRow.output_execution_id == execution_id, DatumRow.deleted_at.is_(None))
         rows = await self._session.execute(statement.order_by(DatumRow.id))
         return [datum_of(row) for row in rows]
 
@@ -120,7 +118,7 @@ class DatumStore:
             .where(DatumRow.output_attempt_id == attempt_id, DatumRow.name.in_(names))
             .order_by(DatumRow.id)
         )
-        return {name: datum_id for name, datum_id in await self._session.execute(statement)}
+        return {row[0]: row[1] for row in await self._session.execute(statement)}
 
     async def lock(self, ids: Sequence[UUID]) -> dict[UUID, Datum]:
         """These datums, their rows held until the commit."""

@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, column, select, table
-from sqlalchemy.dialects.postgresql import array_agg
+from sqlalchemy import Select, column, func, select, table
 
 from slipway_gateway.data.domain import Alias, ConnectedStore, Datum, OutputOf, Upload
 from slipway_gateway.data.tables import AliasRow, DatumRow, StoreRow, UploadRow
 
 EXECUTIONS = table("execution_v1", column("id"), column("counter"), schema="scheduler_pub")
 
+
 def select_datums() -> Select[Any]:
     """Datums with the counter of the execution that made them, their aliases and their store, in one statement."""
     aliases = (
-        select(array_agg(AliasRow.name)).where(AliasRow.datum_id == DatumRow.id).correlate(DatumRow).scalar_subquery()
+        select(func.array_agg(AliasRow.name))
+        .where(AliasRow.datum_id == DatumRow.id)
+        .correlate(DatumRow)
+        .scalar_subquery()
     )
     return (
         select(DatumRow, EXECUTIONS.c.counter.label("counter"), aliases.label("aliases"), StoreRow)

@@ -67,11 +67,11 @@ class StoreStore:
         await self._session.execute(statement.values(**values, updated_at=func.clock_timestamp()))
 
 
-def _visible(user_id: int) -> Select[tuple[StoreRow]]:
+def _visible(user_id: int) -> Select[StoreRow]:
     return select(StoreRow).where(StoreRow.deleted_at.is_(None), StoreRow.owner_id.in_(owner_ids(user_id)))
 
 
-def _of_project(project_id: UUID) -> Select[tuple[UUID]]:
+def _of_project(project_id: UUID) -> Select[UUID]:
     owner = select(ProjectRow.owner_id).where(ProjectRow.id == project_id).scalar_subquery()
     return select(StoreRow.id).where(
         StoreRow.deleted_at.is_(None),

@@ -71,4 +71,3 @@ class UploadStore:
             .limit(limit)
         )
         return [upload_of(row) for row in await self._session.scalars(statement)]
-

@@ -3,30 +3,25 @@
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+
+from slipway_gateway import index_v0
+from slipway_gateway.context import GatewayContext
+from slipway_gateway.environments import api_v0 as environments_api
+from slipway_gateway.identity import api_v0 as identity_api
+from slipway_gateway.projects import api_v0 as projects_api
 from slipway_kit.app import create_app
 from slipway_kit.errors import ErrorStyle
 from slipway_storage import LocalStore, local_store_app
 from slipway_storage.local.signing import MOUNT_PATH
 
-from slipway_gateway import index_v0
-from slipway_gateway.code import api_v0 as code_api
-from slipway_gateway.context import GatewayContext
-from slipway_gateway.environments import api_v0 as environments_api
-from slipway_gateway.identity import api_v0 as identity_api
-from slipway_gateway.identity import pages as identity_pages
-from slipway_gateway.projects import api_v0 as projects_api
-from slipway_gateway.web.static import static_files
-
 V0_ROUTERS: tuple[APIRouter, ...] = (
     index_v0.router,
     identity_api.router,
     projects_api.router,
-    code_api.router,
     environments_api.router,
 )
 """Everything below `/api/v0`. A feature adds its router here."""
 
-PAGE_ROUTERS: tuple[APIRouter, ...] = (identity_pages.router,)
 """Pages for browsers."""
 
 
@@ -41,9 +36,6 @@ def public_app(context: GatewayContext | None) -> FastAPI:
     )
     for router in V0_ROUTERS:
         app.include_router(router, prefix="/api/v0")
-    for router in PAGE_ROUTERS:
-        app.include_router(router, include_in_schema=False)
-    app.mount("/static", static_files())
     if context is not None:
         _attach(app, context)
     return app
@@ -65,4 +57,4 @@ def _attach(app: FastAPI, context: GatewayContext) -> None:
     app.state.context = context
     store: Any = context.object_store
     if isinstance(store, LocalStore):
-        app.mount(MOUNT_PATH, local_store_app({store.id: store}))
+        app.mount(MOUNT_PATH, local_store_app({store.config.id: store}))

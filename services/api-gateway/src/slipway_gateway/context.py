@@ -8,17 +8,10 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
-from slipway_db import Database, Doorbell, check_schema
-from slipway_kit.auth import AttemptVerifier, ServiceSigner
-from slipway_kit.clock import Clock, SystemClock
-from slipway_kit.http import Neighbour
-from slipway_kit.keys import KeyFileError, load_private, load_trusted
-from slipway_kit.metrics import ServiceMetrics
-from slipway_storage import ObjectStore, open_store
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from slipway_db import Database, Doorbell, check_schema
 from slipway_gateway.code.service import CodeService
-from slipway_gateway.code.snapshots import SnapshotService
 from slipway_gateway.database import MIGRATIONS, SCHEMA
 from slipway_gateway.environments.service import EnvironmentService
 from slipway_gateway.identity.service import AccountService, LoginService, TokenService
@@ -28,6 +21,12 @@ from slipway_gateway.secrets.service import SecretService
 from slipway_gateway.secrets.vault import KEY_BYTES, Vault
 from slipway_gateway.settings import GatewaySettings
 from slipway_gateway.v0.urls import origin_of
+from slipway_kit.auth import AttemptVerifier, ServiceSigner
+from slipway_kit.clock import Clock, SystemClock
+from slipway_kit.http import Neighbour
+from slipway_kit.keys import KeyFileError, load_private, load_trusted
+from slipway_kit.metrics import ServiceMetrics
+from slipway_storage import ObjectStore, open_store
 
 MIN_PEPPER_LENGTH = 32
 
@@ -50,7 +49,6 @@ class GatewayContext:
     token_pepper: str
     token_usage: TokenUsage
     login: LoginService
-    snapshots: SnapshotService
 
     @property
     def public_origin(self) -> str:
@@ -87,7 +85,6 @@ class Factory:
 
     @cached_property
     def code(self) -> CodeService:
-        """Repositories and commits, as far as rows tell; `context.snapshots` goes to git and to the store."""
         return CodeService(self.session, self.secrets)
 
     @cached_property
@@ -116,14 +113,12 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         trusted = load_trusted(settings.keys.trusted_keys_dir)
         if "scheduler" not in trusted:
             raise KeyFileError(
-                f"{settings.keys.trusted_keys_dir} has no scheduler.pub.pem: without it no attempt token can be checked."
+                f"{settings.keys.trusted_keys_dir} has no scheduler.pub.pem: attempt tokens cannot be checked."
             )
         object_store = open_store(settings.store, clock=clock)
         stack.push_async_callback(object_store.close)
         vault = Vault(read_key(settings.secret_key_file))
         pepper = read_pepper(settings.token_pepper_file)
-        snapshots = SnapshotService(db, settings=settings, store=object_store, vault=vault, clock=clock)
-        stack.push_async_callback(snapshots.close)
         usage = TokenUsage(db)
         stack.push_async_callback(usage.flush)
         yield GatewayContext(
@@ -141,7 +136,6 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             token_pepper=pepper,
             token_usage=usage,
             login=LoginService(db, pepper, clock),
-            snapshots=snapshots,
         )
 
 

@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from sqlalchemy.orm import DeclarativeBase
+
 from slipway_db.specs import MigrationSpec
 from slipway_db.tables import Base, metadata_for
-from sqlalchemy.orm import DeclarativeBase
 
 SCHEMA: Final = "gateway"
 

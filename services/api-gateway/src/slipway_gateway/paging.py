@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from slipway_kit.errors import Invalid
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from slipway_kit.errors import Invalid
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -43,7 +44,7 @@ class Page(Generic[T]):
 
 async def fetch_page(
     session: AsyncSession,
-    statement: Select[Any],
+    statement: Select[*tuple[Any, ...]],
     request: PageRequest,
     *,
     orderings: Mapping[str, ColumnElement[Any]],

@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from pydantic import Field
+
 from slipway_kit.settings import (
     DatabaseSettings,
     Group,

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy import text
+
 from slipway_db import LoopRunner
 from slipway_events import EventRelay
 from slipway_events.relay import ConsumerRef
-from slipway_kit.metrics import ServiceMetrics
-from slipway_kit.service import Apps, BackgroundTask, ReadyCheck, ServiceSpec
-from sqlalchemy import text
-
 from slipway_gateway.app import public_app, workers_app
-from slipway_gateway.code.loops import ArchiveLoop
 from slipway_gateway.context import GatewayContext, open_context
 from slipway_gateway.database import SCHEMA
 from slipway_gateway.settings import GatewaySettings
+from slipway_kit.metrics import ServiceMetrics
+from slipway_kit.service import Apps, BackgroundTask, ReadyCheck, ServiceSpec
 
 
 def apps(context: GatewayContext) -> Apps:
@@ -29,7 +28,7 @@ def schema_apps() -> Apps:
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
     relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
-    loops = [ArchiveLoop(context.snapshots), *relay.loops()]
+    loops = relay.loops()
     return [
         BackgroundTask("doorbell", context.doorbell.run),
         LoopRunner(context.db, context.doorbell, loops).background_task(),

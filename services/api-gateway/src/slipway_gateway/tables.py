@@ -1,7 +1,6 @@
 """All tables of the gateway: importing this fills the metadata that migrations are compared with."""
 
 from slipway_db import outbox_tables
-
 from slipway_gateway.code import tables as code_tables
 from slipway_gateway.database import GatewayBase
 from slipway_gateway.identity import tables as identity_tables
@@ -12,5 +11,4 @@ TABLE_MODULES = (identity_tables, project_tables, secret_tables, code_tables)
 """One per feature. A feature adds its own here."""
 
 metadata = GatewayBase.metadata
-if "outbox" not in metadata.tables:
-    outbox_tables(metadata)
+outbox_tables(metadata)

@@ -5,7 +5,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from slipway_kit.errors import Invalid, NotFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from valohai_yaml import parse
 from valohai_yaml.objs import Config
@@ -23,8 +22,9 @@ from slipway_gateway.identity.domain import User
 from slipway_gateway.paging import Page, PageRequest
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.secrets.service import SecretService
+from slipway_kit.errors import Invalid, NotFound
 
-SECRET_SCOPE = "repository"
+SECRET_SCOPE = "repository"  # noqa: S105 - the name of a scope
 DEFAULT_USERNAME = "x-access-token"
 """User name that goes with a token where none is given; the large hosts take any."""
 
@@ -64,7 +64,9 @@ class CodeService:
         before = await self._store.repository(project.id)
         same = before is not None and before.url == link.url.strip()
         values: dict[str, Any] = {"url": link.url.strip(), "ref": link.ref.strip()}
-        values["username"] = link.username if link.username is not None else (before.username if before and same else "")
+        values["username"] = (
+            link.username if link.username is not None else (before.username if before and same else "")
+        )
         values["token_version"] = before.token_version if before is not None and same else None
         if link.token is not None:
             if link.token and remote.transport is not Transport.HTTP:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from slipway_kit.ids import new_id
 from sqlalchemy import Row, Select, delete, func, literal, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +12,7 @@ from slipway_gateway.code.domain import ArchiveFormat, Commit, CommitLine, Confi
 from slipway_gateway.code.tables import ArchiveRow, CommitRow, RefRow, RepositoryRow
 from slipway_gateway.paging import Page, PageRequest, fetch_page
 from slipway_gateway.projects.store import visible_project_ids
+from slipway_kit.ids import new_id
 
 _INSERT_BATCH = 1000
 
@@ -97,9 +97,7 @@ class CodeStore:
 
     async def commit(self, project_id: UUID, identifier: str) -> Commit | None:
         """A commit by its full identifier."""
-        return await self._one(
-            _commits().where(CommitRow.project_id == project_id, CommitRow.identifier == identifier)
-        )
+        return await self._one(_commits().where(CommitRow.project_id == project_id, CommitRow.identifier == identifier))
 
     async def commit_by_prefix(self, project_id: UUID, prefix: str) -> Sequence[Commit]:
         """Up to two commits whose identifier begins so: two mean that it is not clear which."""
@@ -151,7 +149,11 @@ class CodeStore:
             self._session,
             statement,
             request,
-            orderings={"commit_time": columns.commit_time, "ctime": columns.created_at, "identifier": columns.identifier},
+            orderings={
+                "commit_time": columns.commit_time,
+                "ctime": columns.created_at,
+                "identifier": columns.identifier,
+            },
             default="-commit_time",
             key=columns.id,
         )

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from slipway_db import CreatedAt, UuidKey
-from slipway_db.leases import LeaseColumns
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, String, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from slipway_db import CreatedAt, UuidKey
+from slipway_db.leases import LeaseColumns
 from slipway_gateway.database import GatewayBase
 
 
@@ -77,7 +77,7 @@ class CommitRow(LeaseColumns, GatewayBase):
     """The parsed YAML; null while it has not been read, and where there is an error."""
     config_error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     archive_sha256: Mapped[str | None] = mapped_column(ForeignKey("archives.sha256"))
-    archive_wanted_at: Mapped[datetime | None]
+    archive_wanted_at: Mapped[datetime | None] = mapped_column()
     archive_error: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (

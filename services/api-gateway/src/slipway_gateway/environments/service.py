@@ -2,13 +2,13 @@
 
 from uuid import UUID
 
-from slipway_kit.errors import NotFound
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_gateway.environments.domain import Environment
 from slipway_gateway.environments.store import EnvironmentStore
 from slipway_gateway.identity.domain import User
 from slipway_gateway.paging import Page, PageRequest
+from slipway_kit.errors import NotFound
 
 
 class EnvironmentService:

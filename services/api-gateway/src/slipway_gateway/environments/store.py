@@ -1,6 +1,7 @@
 """SQL of environments: the scheduler's published view, limited to what the caller may use."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, text
@@ -42,5 +43,5 @@ class EnvironmentStore:
         return None if row is None else _environment(row)
 
 
-def _environment(row: Row[tuple[object, ...]]) -> Environment:
+def _environment(row: Row[Any]) -> Environment:
     return Environment(**row._mapping)

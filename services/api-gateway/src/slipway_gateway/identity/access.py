@@ -5,7 +5,7 @@ from sqlalchemy import Select, select, union_all
 from slipway_gateway.identity.tables import MembershipRow, UserRow
 
 
-def owner_ids(user_id: int) -> Select[tuple[int]]:
+def owner_ids(user_id: int) -> Select[int]:
     """Ids of the accounts whose things this user may see and change: the user and the user's organizations.
 
     Administrators get no more: they can see what belongs to them.

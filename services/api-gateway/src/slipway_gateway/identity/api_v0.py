@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
-from slipway_kit.body import json_or_form
 
 from slipway_gateway.identity.dependencies import Context, CurrentUser
 from slipway_gateway.identity.domain import TokenKind
 from slipway_gateway.v0.bodies import body_schema
 from slipway_gateway.v0.urls import api_path
+from slipway_kit.body import json_or_form
 
 router = APIRouter(tags=["session"])
 

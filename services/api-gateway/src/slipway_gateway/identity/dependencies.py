@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
-from slipway_kit.auth import token_hash
-from slipway_kit.errors import Forbidden, Unauthorized
 
 from slipway_gateway.context import Factory, GatewayContext
 from slipway_gateway.identity import csrf
 from slipway_gateway.identity.domain import User
 from slipway_gateway.identity.store import IdentityStore
+from slipway_kit.auth import token_hash
+from slipway_kit.errors import Forbidden, Unauthorized
 
 SESSION_COOKIE = "slipway_session"
 

@@ -2,6 +2,7 @@
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
+
 from slipway_kit.tasks import run_blocking
 
 UNUSABLE = "$argon2id$v=19$m=65536,t=3,p=4$c2xpcHdheS1zbGlwd2F5$3nmCFHiDSZTQ+3mSx5vvKmmhvkcLTHsSUfGJyHsmGOQ"

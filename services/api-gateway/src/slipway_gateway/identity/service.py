@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from slipway_db.database import Database
-from slipway_kit.auth import new_secret_token, token_hash
-from slipway_kit.clock import Clock
-from slipway_kit.errors import Forbidden, Invalid, NotFound
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from slipway_db.database import Database
 from slipway_gateway.identity.domain import (
     ATTEMPT_LIMIT,
     MAX_PASSWORD_LENGTH,
@@ -26,6 +23,9 @@ from slipway_gateway.identity.domain import (
 )
 from slipway_gateway.identity.passwords import hash_password, verify_password
 from slipway_gateway.identity.store import IdentityStore
+from slipway_kit.auth import new_secret_token, token_hash
+from slipway_kit.clock import Clock
+from slipway_kit.errors import Forbidden, Invalid, NotFound
 
 
 class TokenService:
@@ -130,6 +130,10 @@ class AccountService:
         """Say whether a user logs in somewhere else, so that passwords are not taken here."""
         await self._store.change_user((await self.user(username)).id, {"external_login": external})
 
+    async def set_two_factor(self, username: str, required: bool) -> None:
+        """Say whether a password alone is not enough for a token."""
+        await self._store.change_user((await self.user(username)).id, {"two_factor": required})
+
     async def set_active(self, username: str, active: bool) -> None:
         """Shut a user out, tokens included, or let the user in again."""
         await self._store.change_user((await self.user(username)).id, {"active": active})
@@ -186,7 +190,5 @@ class AccountService:
 
 def _checked_password(password: str) -> str:
     if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
-        raise Invalid(
-            f"A password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters.", field="password"
-        )
+        raise Invalid(f"A password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters.", field="password")
     return password

@@ -50,9 +50,7 @@ class IdentityStore:
         if row is None:
             return None
         account, user = row
-        return LoginUser(
-            _user(account, user), user.password_hash, user.external_login, user.two_factor, user.active
-        )
+        return LoginUser(_user(account, user), user.password_hash, user.external_login, user.two_factor, user.active)
 
     async def account_by_slug(self, slug: str) -> Account | None:
         """A user or organization by name."""

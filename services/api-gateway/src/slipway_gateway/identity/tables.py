@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from slipway_db.tables import CreatedAt, UuidKey
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, String, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from slipway_db.tables import CreatedAt, UuidKey
 from slipway_gateway.database import GatewayBase
 
 
@@ -85,5 +85,3 @@ class LoginAttemptRow(GatewayBase):
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     since: Mapped[datetime] = mapped_column(server_default=func.now())
-
-

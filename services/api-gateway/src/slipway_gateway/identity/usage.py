@@ -5,7 +5,6 @@ from datetime import datetime
 from uuid import UUID
 
 from slipway_db.database import Database
-
 from slipway_gateway.identity.store import IdentityStore
 
 WRITE_EVERY_SECONDS = 10.0

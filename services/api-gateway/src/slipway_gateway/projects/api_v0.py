@@ -6,8 +6,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
-from slipway_kit.body import json_or_form
-from slipway_kit.errors import NotFound
 
 from slipway_gateway.context import Factory
 from slipway_gateway.identity.dependencies import CurrentUser, ReadServices, Services
@@ -18,6 +16,8 @@ from slipway_gateway.v0.envelope import List, V0Page
 from slipway_gateway.v0.errors import does_not_exist
 from slipway_gateway.v0.fields import Timestamp
 from slipway_gateway.v0.urls import api_path, page_url
+from slipway_kit.body import json_or_form
+from slipway_kit.errors import NotFound
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 

@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from slipway_db.outbox import emit
-from slipway_kit.errors import Invalid, NotFound
-from slipway_schemas.events import ProjectDeleted
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from slipway_db.outbox import emit
 from slipway_gateway.identity.domain import Account, User
 from slipway_gateway.identity.service import AccountService
 from slipway_gateway.paging import Page, PageRequest
@@ -26,6 +24,8 @@ from slipway_gateway.projects.domain import (
 )
 from slipway_gateway.projects.store import ProjectStore
 from slipway_gateway.secrets.service import SecretService
+from slipway_kit.errors import Invalid, NotFound
+from slipway_schemas.events import ProjectDeleted
 
 
 class ProjectService:

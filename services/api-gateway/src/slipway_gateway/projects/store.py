@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from slipway_db.database import unique_violation
 from sqlalchemy import Select, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from slipway_db.database import unique_violation
 from slipway_gateway.identity.access import owner_ids
 from slipway_gateway.identity.tables import AccountRow
 from slipway_gateway.paging import Page, PageRequest, fetch_page
@@ -18,6 +18,7 @@ from slipway_gateway.projects.tables import ProjectRow, ProjectVariableRow
 
 SLUG_CONSTRAINT = "uq_projects_owner_id_slug"
 NAME_CONSTRAINT = "uq_projects_owner_id_name"
+_COLUMNS = ProjectRow.__table__.c
 
 
 class ProjectStore:
@@ -51,9 +52,9 @@ class ProjectStore:
             self._session,
             statement,
             request,
-            orderings={"name": func.lower(ProjectRow.name), "ctime": ProjectRow.created_at, "id": ProjectRow.id},
+            orderings={"name": func.lower(ProjectRow.name), "ctime": _COLUMNS.created_at, "id": _COLUMNS.id},
             default="name",
-            key=ProjectRow.__table__.c.id,
+            key=_COLUMNS.id,
         )
         return page.of([_project(row[0], row[1], {}) for row in page.items])
 
@@ -136,7 +137,7 @@ class ProjectStore:
         return counts
 
 
-def visible_projects(user_id: int) -> Select[tuple[ProjectRow, str]]:
+def visible_projects(user_id: int) -> Select[ProjectRow, str]:
     """Projects that are not deleted and belong to the user or the user's organizations, with the owner's slug."""
     return (
         select(ProjectRow, AccountRow.slug)
@@ -145,7 +146,7 @@ def visible_projects(user_id: int) -> Select[tuple[ProjectRow, str]]:
     )
 
 
-def visible_project_ids(user_id: int) -> Select[tuple[UUID]]:
+def visible_project_ids(user_id: int) -> Select[UUID]:
     """Ids of the projects that the user may see, for the queries of other features."""
     return select(ProjectRow.id).where(ProjectRow.deleted_at.is_(None), ProjectRow.owner_id.in_(owner_ids(user_id)))
 

@@ -3,10 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from slipway_db.tables import CreatedAt, UuidKey
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
+from slipway_db.tables import CreatedAt, UuidKey
 from slipway_gateway.database import GatewayBase
 
 
@@ -26,11 +26,15 @@ class ProjectRow(GatewayBase):
     upload_store_id: Mapped[UUID | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    deleted_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None] = mapped_column()
 
     __table_args__ = (
         Index(
-            "uq_projects_owner_id_name", "owner_id", func.lower(name), unique=True, postgresql_where=deleted_at.is_(None)
+            "uq_projects_owner_id_name",
+            "owner_id",
+            func.lower(name),
+            unique=True,
+            postgresql_where=deleted_at.is_(None),
         ),
         Index("uq_projects_owner_id_slug", "owner_id", "slug", unique=True, postgresql_where=deleted_at.is_(None)),
     )

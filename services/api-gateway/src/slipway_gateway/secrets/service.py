@@ -2,11 +2,11 @@
 
 from uuid import UUID
 
-from slipway_kit.errors import NotFound
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_gateway.secrets.store import SecretStore
 from slipway_gateway.secrets.vault import Vault
+from slipway_kit.errors import NotFound
 
 
 class SecretService:

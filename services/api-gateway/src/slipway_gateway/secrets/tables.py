@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
-from slipway_db.tables import CreatedAt
 from sqlalchemy import CheckConstraint, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from slipway_db.tables import CreatedAt
 from slipway_gateway.database import GatewayBase
 
 

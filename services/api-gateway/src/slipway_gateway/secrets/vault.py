@@ -5,6 +5,7 @@ from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from slipway_kit.errors import SlipwayError
 
 KEY_BYTES = 32

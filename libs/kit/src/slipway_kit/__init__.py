@@ -1,1 +1,1 @@
-"""Service chassis: settings, ServiceSpec and supervisor, HTTP clients, service auth, errors, logging, metrics, health, clock, provider registry, pagination."""
+"""Service chassis: what every service is built on. Import from the modules, for example `slipway_kit.errors`."""

@@ -1,0 +1,104 @@
+"""Pure ASGI middleware: request ids, access log, latency by route, and forgiving paths."""
+
+import re
+import time
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from slipway_kit.ids import new_id
+from slipway_kit.logging import get_logger
+from slipway_kit.metrics import ServiceMetrics
+
+REQUEST_ID_HEADER = "X-Request-Id"
+_LOG = get_logger()
+_USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SLASHES = re.compile(r"/{2,}")
+_RAW_SLASHES = re.compile(rb"/{2,}")
+_TRIED = "slipway.other_slash_tried"
+
+
+class CollapseSlashes:
+    """Serves `/a//b/` as `/a/b/`: clients join a URL that ends in `/` with a path that starts with one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and "//" in scope["path"]:
+            scope = dict(scope) | {"path": _SLASHES.sub("/", scope["path"])}
+            if scope.get("raw_path"):
+                scope["raw_path"] = _RAW_SLASHES.sub(b"/", scope["raw_path"])
+        await self._app(scope, receive, send)
+
+
+def serve_both_slashes(router: Router) -> None:
+    """Let `router` serve a route with and without its trailing slash, directly, whichever was declared.
+
+    It costs a second look-up only when the first found nothing. A catch-all route found first wins.
+    """
+    not_found = router.default
+
+    async def try_other_slash(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if scope["type"] != "http" or path == "/" or scope.get(_TRIED):
+            await not_found(scope, receive, send)
+            return
+        scope[_TRIED] = True
+        scope["path"] = path.removesuffix("/") if path.endswith("/") else path + "/"
+        await router.app(scope, receive, send)
+
+    router.default = try_other_slash
+
+
+class RequestLog:
+    """Gives each request an id (the caller's, if it is usable), logs it, and measures it by route."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics | None = None) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = given if _USABLE_ID.fullmatch(given) else new_id().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 500
+        started_at = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        method, path = scope["method"], scope["path"]
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                seconds = time.perf_counter() - started_at
+                route = route_of(scope)
+                if self._metrics is not None:
+                    self._metrics.http_requests.labels(method, route, str(status)).observe(seconds)
+                _LOG.info(
+                    "request_served",
+                    method=method,
+                    path=path,
+                    route=route,
+                    status=status,
+                    seconds=round(seconds, 4),
+                )
+
+
+def route_of(scope: Scope) -> str:
+    """Return the declared path of the route that served the request, or `unmatched`."""
+    context: Any = scope.get("fastapi", {}).get("effective_route_context")
+    path = getattr(context, "path_format", None) or getattr(scope.get("route"), "path_format", None)
+    return path if isinstance(path, str) else "unmatched"

@@ -1,0 +1,13 @@
+"""The declarative base of this service's tables."""
+
+from slipway_db.tables import Base, metadata_for
+from sqlalchemy.orm import DeclarativeBase
+
+SCHEMA = "logs"
+metadata = metadata_for(SCHEMA)
+
+
+class LogsBase(Base, DeclarativeBase):
+    """Base of all table classes in schema `logs`."""
+
+    metadata = metadata

@@ -1,7 +1,6 @@
 """`slipway-logs serve`."""
 
 from slipway_kit.cli import service_cli
-
 from slipway_logs.spec import SPEC
 
 

@@ -5,11 +5,12 @@ from typing import Final
 from uuid import UUID
 
 from fastapi import Request
+from sqlalchemy import text
+
 from slipway_db.database import Database
 from slipway_kit.auth import token_hash
 from slipway_kit.clock import Clock
 from slipway_kit.errors import NotFound, Unauthorized
-from sqlalchemy import text
 
 SESSION_COOKIE: Final = "slipway_session"
 
@@ -40,9 +41,7 @@ class UserAccess:
             raise Unauthorized("Log in, or send 'Authorization: Token <token>'.")
         async with self._db.read() as session:
             row = (
-                await session.execute(
-                    _ALLOWED, {"execution": execution_id, "hash": token_hash(token, self._pepper)}
-                )
+                await session.execute(_ALLOWED, {"execution": execution_id, "hash": token_hash(token, self._pepper)})
             ).first()
         if row is None or row.revoked_at is not None or self._over(row.expires_at):
             raise Unauthorized("This token is unknown, expired or revoked.")

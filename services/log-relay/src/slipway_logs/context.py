@@ -1,6 +1,5 @@
 """What the service holds while it runs, and how its parts are made from that."""
 
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,14 +8,13 @@ from datetime import timedelta
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
+
 from slipway_db import Database, Doorbell
 from slipway_events import EventConsumer, connect_redis
 from slipway_kit.auth import AttemptVerifier, ServiceVerifier
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.keys import load_trusted
 from slipway_kit.metrics import ServiceMetrics
-from slipway_storage import ObjectStore, open_store
-
 from slipway_logs.access import UserAccess
 from slipway_logs.archive.reader import LogReader
 from slipway_logs.archive.service import ArchiveService
@@ -29,6 +27,7 @@ from slipway_logs.retention.consumers import scheduler_events
 from slipway_logs.settings import LogsSettings
 from slipway_logs.tail.hub import TailHub
 from slipway_logs.tail.service import TailService
+from slipway_storage import ObjectStore, open_store
 
 
 @dataclass(frozen=True)

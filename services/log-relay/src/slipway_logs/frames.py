@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import google_crc32c
+
 from slipway_kit.errors import Invalid
 from slipway_schemas.logs import (
     FRAME_HEADER,

@@ -1,7 +1,8 @@
 """The declarative base of this service's tables."""
 
-from slipway_db.tables import Base, metadata_for
 from sqlalchemy.orm import DeclarativeBase
+
+from slipway_db.tables import Base, metadata_for
 
 SCHEMA = "logs"
 metadata = metadata_for(SCHEMA)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pydantic import Field
+
 from slipway_kit.settings import DatabaseSettings, Group, KeySettings, RedisSettings, ServiceSettings, service_config
 from slipway_storage import StoreConfig
 

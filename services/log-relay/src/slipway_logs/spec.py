@@ -3,21 +3,20 @@
 from collections.abc import Sequence
 
 from fastapi import Depends, FastAPI
+
 from slipway_db import LoopRunner, MigrationSpec, check_schema
 from slipway_kit.app import create_app
 from slipway_kit.auth import require_service
 from slipway_kit.errors import ErrorStyle
 from slipway_kit.metrics import ServiceMetrics
 from slipway_kit.service import Apps, BackgroundTask, ReadyCheck, ServiceSpec
-
-from slipway_logs import ingest, metadata, tail
 from slipway_logs.archive.loops import ArchiveLoop
 from slipway_logs.context import Factory, LogsContext, open_context
+from slipway_logs.ingest import api as ingest_api
+from slipway_logs.metadata import api as metadata_api
 from slipway_logs.retention.loops import RetentionLoop
 from slipway_logs.settings import LogsSettings
-import slipway_logs.ingest.api
-import slipway_logs.metadata.api
-import slipway_logs.tail.api
+from slipway_logs.tail import api as tail_api
 
 MIGRATIONS = MigrationSpec(
     service="logs",
@@ -37,13 +36,13 @@ def build_apps(context: LogsContext) -> Apps:
         return made
 
     workers = app("Slipway log-relay, workers")
-    workers.include_router(ingest.api.router)
+    workers.include_router(ingest_api.router)
     internal = app("Slipway log-relay, internal")
     only_gateway = [Depends(require_service(context.verifier, "gateway"))]
-    internal.include_router(tail.api.internal, dependencies=only_gateway)
-    internal.include_router(metadata.api.router, dependencies=only_gateway)
+    internal.include_router(tail_api.internal, dependencies=only_gateway)
+    internal.include_router(metadata_api.router, dependencies=only_gateway)
     public = app("Slipway log-relay")
-    public.include_router(tail.api.public)
+    public.include_router(tail_api.public)
     return Apps(public=public, workers=workers, internal=internal)
 
 

@@ -1,7 +1,6 @@
 """All tables of the service on one metadata, for migrations and their checks."""
 
 from slipway_db.outbox import consumer_tables
-
 from slipway_logs.archive.tables import SegmentRow, StreamRow
 from slipway_logs.metadata.tables import MetadataBlockRow, MetadataLatestRow
 from slipway_logs.orm import metadata

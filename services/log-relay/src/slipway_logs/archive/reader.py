@@ -6,12 +6,11 @@ from uuid import UUID
 
 from slipway_db.database import Database
 from slipway_kit.errors import Unavailable
-from slipway_storage.store import ObjectStore
-
 from slipway_logs.archive import segments
 from slipway_logs.archive.store import ArchiveStore, Segment
 from slipway_logs.frames import Frame
 from slipway_logs.ingest.hot_tail import HotTail
+from slipway_storage import ObjectStore
 
 _SMALL_SEGMENT_BYTES = 64 * 1024
 _SEAM_TRIES = 5
@@ -25,7 +24,9 @@ class LogReader:
         self._tail = tail
         self._store = store
 
-    async def frames(self, attempt_id: UUID, first_line: int = 0, *, durable_only: bool = False) -> AsyncIterator[Frame]:
+    async def frames(
+        self, attempt_id: UUID, first_line: int = 0, *, durable_only: bool = False
+    ) -> AsyncIterator[Frame]:
         """Frames that hold line `first_line` or later ones, in order, up to what is there now.
 
         While this reads, lines move from the tail into the archive: when the tail starts later than wanted, the

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import zstandard
-from slipway_schemas.logs import LogStream
 
 from slipway_logs.frames import Frame, unpack_frames
+from slipway_schemas.logs import LogStream
 
 SEGMENT_MIN_BYTES = 1024 * 1024
 SEGMENT_MAX_BYTES = 8 * 1024 * 1024

@@ -8,13 +8,12 @@ from uuid import UUID
 from slipway_db.database import Database
 from slipway_kit.clock import Clock
 from slipway_kit.logging import get_logger
-from slipway_storage.keys import log_segment_key
-from slipway_storage.store import ObjectStore
-
 from slipway_logs.archive import segments
 from slipway_logs.archive.store import ArchiveStore, Segment, StreamState
 from slipway_logs.frames import Frame
 from slipway_logs.ingest.hot_tail import DirtyAttempt, HotTail
+from slipway_storage import ObjectStore
+from slipway_storage.keys import log_key
 
 _log = get_logger()
 
@@ -58,9 +57,7 @@ class ArchiveService:
             store = ArchiveStore(session)
             states = await store.streams(ids)
             inline = await store.last_inline(ids)
-        prepared = await asyncio.gather(
-            *(self._prepare(states[one], inline.get(one)) for one in ids if one in states)
-        )
+        prepared = await asyncio.gather(*(self._prepare(states[one], inline.get(one)) for one in ids if one in states))
         flushes = [flush for flush in prepared if flush is not None]
         async with self._db.transaction() as session:
             store = ArchiveStore(session)
@@ -90,9 +87,8 @@ class ArchiveService:
         raw_bytes = sum(len(frame.payload) for frame in frames)
         key = None
         if len(data) > segments.INLINE_MAX_BYTES or raw_bytes > segments.MERGE_MAX_BYTES:
-            key = log_segment_key(
-                state.created_at, state.execution_id, state.attempt_id, frames[0].header.first, frames[-1].end
-            )
+            first, last_line = frames[0].header.first, frames[-1].end - 1
+            key = log_key(state.execution_id, state.attempt_id, first, last_line, at=state.created_at)
             await self._store.put(key, data)
         last = frames[-1].header
         return _Flush(

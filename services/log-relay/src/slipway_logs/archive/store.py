@@ -121,9 +121,7 @@ class ArchiveStore:
 
     async def schedule_purge(self, execution_id: UUID, at: datetime) -> None:
         """Purge the logs of this execution at that time."""
-        await self._session.execute(
-            update(StreamRow).where(StreamRow.execution_id == execution_id).values(purge_at=at)
-        )
+        await self._session.execute(update(StreamRow).where(StreamRow.execution_id == execution_id).values(purge_at=at))
 
     async def schedule_old(self, before: datetime, at: datetime) -> int:
         """Purge logs that began before that time and are not scheduled yet."""

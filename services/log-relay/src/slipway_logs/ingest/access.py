@@ -4,11 +4,12 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import text
+
 from slipway_db.database import Database
 from slipway_kit.auth import AttemptVerifier
 from slipway_kit.errors import Conflict, Unauthorized
 from slipway_schemas.tokens import AttemptClaims
-from sqlalchemy import text
 
 _STANDING_SECONDS = 5.0
 _REMEMBERED = 20_000
@@ -50,7 +51,9 @@ class AttemptAccess:
         if known is None or now - known[0] > _STANDING_SECONDS:
             standing = await self._ask(claims.attempt_id)
             if len(self._standing) > _REMEMBERED:
-                self._standing = {key: value for key, value in self._standing.items() if now - value[0] < _STANDING_SECONDS}
+                self._standing = {
+                    key: value for key, value in self._standing.items() if now - value[0] < _STANDING_SECONDS
+                }
             self._standing[claims.attempt_id] = (now, standing)
         else:
             standing = known[1]
@@ -62,7 +65,9 @@ class AttemptAccess:
         async with self._db.read() as session:
             row = (
                 await session.execute(
-                    text("SELECT superseded, ended_at IS NOT NULL AS ended FROM scheduler_pub.attempt_v1 WHERE id = :id"),
+                    text(
+                        "SELECT superseded, ended_at IS NOT NULL AS ended FROM scheduler_pub.attempt_v1 WHERE id = :id"
+                    ),
                     {"id": attempt_id},
                 )
             ).first()

@@ -1,11 +1,11 @@
 """`POST /workers/v1/logs`: chunks of one attempt, named by its token."""
 
 from fastapi import APIRouter, Request, Response
-from slipway_kit.errors import TooLarge
-from slipway_schemas.logs import LogsAnswer
 
+from slipway_kit.errors import TooLarge
 from slipway_logs.context import factory_of
 from slipway_logs.frames import parse_request
+from slipway_schemas.logs import LogsAnswer
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 

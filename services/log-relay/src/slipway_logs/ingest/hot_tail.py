@@ -11,9 +11,8 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from slipway_schemas.logs import FrameFlag
-
 from slipway_logs.frames import Frame, unpack_frame
+from slipway_schemas.logs import FrameFlag
 
 _KEY_LIFE_SECONDS = 3 * 24 * 3600
 """Keys of an attempt that nobody wrote to for this long are dropped by the server itself."""

@@ -1,19 +1,17 @@
 """Taking a worker's chunks: lines into the hot tail, metadata records into Postgres."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
 from slipway_db.database import Database
 from slipway_kit.clock import Clock
 from slipway_kit.errors import Conflict, Unavailable
-from slipway_schemas.logs import LogsAnswer, LogStream
-from slipway_schemas.tokens import AttemptClaims
-
 from slipway_logs.archive.store import ArchiveStore, StreamState
 from slipway_logs.frames import Frame
 from slipway_logs.ingest.access import AttemptAccess
 from slipway_logs.ingest.hot_tail import Appended, HotTail
 from slipway_logs.metadata.writer import MetadataWriter
+from slipway_schemas.logs import LogsAnswer, LogStream
+from slipway_schemas.tokens import AttemptClaims
 
 _RESTORE_TRIES = 3
 

@@ -3,8 +3,8 @@
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
 import msgspec
+from fastapi import APIRouter, Request, Response
 
 from slipway_logs.context import factory_of
 

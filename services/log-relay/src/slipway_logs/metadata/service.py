@@ -4,7 +4,6 @@ from typing import Any
 from uuid import UUID
 
 from slipway_db.database import Database
-
 from slipway_logs.attempts import attempts_of
 from slipway_logs.metadata.store import MetadataStore
 from slipway_logs.times import iso_utc

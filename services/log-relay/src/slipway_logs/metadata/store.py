@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from slipway_schemas.tokens import AttemptClaims
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_logs.metadata.tables import MetadataBlockRow, MetadataLatestRow
+from slipway_schemas.tokens import AttemptClaims
 
 BLOCK_RECORDS = 1000
 
@@ -74,8 +74,10 @@ class MetadataStore:
                     "number": latest.excluded.number,
                     "values": func.coalesce(
                         # A newer attempt starts from nothing; the same attempt adds to what it said before.
-                        text("CASE WHEN metadata_latest.number < excluded.number THEN NULL"
-                             " ELSE metadata_latest.values || excluded.values END"),
+                        text(
+                            "CASE WHEN metadata_latest.number < excluded.number THEN NULL"
+                            " ELSE metadata_latest.values || excluded.values END"
+                        ),
                         latest.excluded["values"],
                     ),
                     "records": latest.excluded.records,

@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+
 from slipway_db.database import Database
 from slipway_kit.errors import Invalid, SlipwayError, Unavailable
 from slipway_kit.logging import get_logger
-from slipway_schemas.tokens import AttemptClaims
-
 from slipway_logs.frames import Frame
 from slipway_logs.metadata.store import Addition, MetadataStore, Record
+from slipway_schemas.tokens import AttemptClaims
 
 _log = get_logger()
 _decoder = msgspec.json.Decoder(list[tuple[int, dict[str, Any]]])
@@ -88,7 +88,7 @@ class MetadataWriter:
         attempts = {pending.claims.attempt_id for pending in batch}
         async with self._db.transaction() as session:
             store = MetadataStore(session)
-            counts = {attempt: 0 for attempt in attempts} | await store.lock_and_count(list(attempts))
+            counts = dict.fromkeys(attempts, 0) | await store.lock_and_count(list(attempts))
             merged: dict[UUID, Addition] = {}
             for pending in batch:
                 attempt = pending.claims.attempt_id

@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 
-from slipway_events import EventConsumer, Handler
-from slipway_kit.clock import Clock
-from slipway_db import Database
-from slipway_schemas.events import EventEnvelope, ExecutionDeleted
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from slipway_db import Database
+from slipway_events import EventConsumer, Handler
+from slipway_kit.clock import Clock
 from slipway_logs.archive.store import ArchiveStore
+from slipway_schemas.events import EventEnvelope, ExecutionDeleted
 
 
 def scheduler_events(db: Database, redis: Redis, clock: Clock, purge_after: timedelta) -> EventConsumer:

@@ -6,9 +6,8 @@ from datetime import timedelta
 from slipway_db import Database
 from slipway_kit.clock import Clock
 from slipway_kit.logging import get_logger
-from slipway_storage import ObjectStore
-
 from slipway_logs.archive.store import ArchiveStore
+from slipway_storage import ObjectStore
 
 _log = get_logger()
 _BATCH = 20

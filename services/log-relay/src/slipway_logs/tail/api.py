@@ -8,8 +8,8 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from slipway_kit.service import stopping_event
 
+from slipway_kit.service import stopping_event
 from slipway_logs.context import factory_of
 from slipway_logs.tail.hub import TailHub
 from slipway_logs.tail.service import TailService

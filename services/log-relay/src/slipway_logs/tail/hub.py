@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from redis.exceptions import RedisError
-from slipway_kit.errors import SlipwayError
-from slipway_kit.logging import get_logger
 from sqlalchemy.exc import SQLAlchemyError
 
+from slipway_kit.errors import SlipwayError
+from slipway_kit.logging import get_logger
 from slipway_logs.ingest.hot_tail import HotTail
 from slipway_logs.tail.service import TailService
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import msgspec
-from slipway_schemas.logs import LogStream
 
 from slipway_logs.attempts import Transition
 from slipway_logs.frames import Frame
 from slipway_logs.times import iso_utc, time_us_of
+from slipway_schemas.logs import LogStream
 
 _LABELS = {int(stream): stream.label for stream in LogStream}
 
@@ -49,9 +49,7 @@ def numbered_lines(frame: Frame, first: int, offset: int) -> Iterator[NumberedLi
     start = frame.header.first
     for index, line in enumerate(frame.lines()):
         if start + index >= first:
-            yield NumberedLine(
-                offset + start + index, label, iso_utc(frame.header.time_us + index), message_of(line)
-            )
+            yield NumberedLine(offset + start + index, label, iso_utc(frame.header.time_us + index), message_of(line))
 
 
 _SENTENCES = {

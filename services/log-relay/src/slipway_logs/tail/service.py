@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import msgspec
-from slipway_db.database import Database
-from slipway_schemas.logs import LogStream
 
+from slipway_db.database import Database
 from slipway_logs.archive.reader import LogReader
 from slipway_logs.attempts import AttemptLog, attempts_of, is_final, transitions_of
 from slipway_logs.tail.render import LogEvent, NumberedLine, events_of, numbered_lines, transition_event
+from slipway_schemas.logs import LogStream
 
 DEFAULT_LINES = 2000
 """What `events/` answers without a limit (design section 12, 'Lines')."""

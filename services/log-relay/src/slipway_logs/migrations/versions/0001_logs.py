@@ -2,9 +2,10 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
+
 from slipway_db.migrations import grant_view
 from slipway_db.outbox import create_consumer
-from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None

@@ -79,10 +79,9 @@ class ArchiveService:
             return None
         hot_bytes = sum(len(frame.payload) for frame in frames)
         replaces = None
-        if inline is not None and inline.end_line == state.durable_lines and inline.inline is not None:
-            if inline.raw_bytes + hot_bytes <= segments.MERGE_MAX_BYTES or hot_bytes < segments.SEGMENT_MIN_BYTES:
-                replaces = inline
-                frames = [*segments.decode(inline.inline), *frames]
+        if inline is not None and inline.inline is not None and hot_bytes < segments.SEGMENT_MIN_BYTES:
+            replaces = inline
+            frames = [*segments.decode(inline.inline), *frames]
         data = await asyncio.to_thread(segments.encode, frames)
         raw_bytes = sum(len(frame.payload) for frame in frames)
         key = None

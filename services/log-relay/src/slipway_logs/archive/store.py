@@ -67,7 +67,7 @@ class ArchiveStore:
         return {row.attempt_id: StreamState(*row) for row in rows}
 
     async def segments(self, attempt_id: UUID, first_line: int = 0, *, with_status: bool = False) -> list[Segment]:
-        """Index entries that hold line `first_line` or later ones, in order; only those with status lines on request."""
+        """Index entries from the one that holds `first_line` on, in order; on request only those with status lines."""
         query = select(*SegmentRow.__table__.columns).where(
             SegmentRow.attempt_id == attempt_id, SegmentRow.end_line > first_line
         )

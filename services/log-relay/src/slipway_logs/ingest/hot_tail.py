@@ -6,6 +6,7 @@ again by the worker, from the line that the service then asks for.
 """
 
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -20,8 +21,9 @@ _KEY_LIFE_SECONDS = 3 * 24 * 3600
 ENDED_LIFE_SECONDS = 600
 DIRTY_KEY = "log-dirty"
 
-# Appends frames while each is the next one wanted; refuses to guess when it knows nothing of the attempt.
-# Gives each frame a time above every earlier one. Answers {next line, frames taken, first line that is not durable}; the first is -1 when it has no state.
+# Appends frames while each is the next one wanted; refuses to guess when it knows nothing of the attempt. Gives each
+# frame a time above every earlier one. Answers {next line, frames taken, first line that is not durable}; the first
+# is -1 when it has no state.
 _APPEND = """
 local next = redis.call('HGET', KEYS[2], 'next')
 if not next then return {-1, 0, 0} end
@@ -143,9 +145,9 @@ class HotTail:
     async def read(self, attempt_id: UUID, first: int, *, limit: int = 256) -> list[Frame]:
         """Frames from the one that holds line `first` on; the first of them may start earlier, or later if trimmed."""
         key = stream_key(attempt_id)
-        before = await self._redis.xrevrange(key, max=f"{first + 1}-0", min="-", count=1)
-        after = await self._redis.xrange(key, min=f"({first + 1}-0", max="+", count=limit)
-        frames = [_frame_of(fields) for _, fields in [*before, *after]]
+        before = _entries(await self._redis.xrevrange(key, max=f"{first + 1}-0", min="-", count=1))
+        after = _entries(await self._redis.xrange(key, min=f"({first + 1}-0", max="+", count=limit))
+        frames = [unpack_frame(fields[b"f"]).moved_to(int(fields[b"t"])) for _, fields in [*before, *after]]
         return [frame for frame in frames if frame.end > first]
 
     async def wait(self, attempt_id: UUID, after_line: int, block_ms: int) -> bool:
@@ -155,7 +157,7 @@ class HotTail:
 
     async def trim(self, attempt_id: UUID, durable: int, keep_frames: int) -> None:
         """Drop durable frames but the newest `keep_frames`, which late readers are served from."""
-        newest = await self._redis.xrevrange(stream_key(attempt_id), count=keep_frames)
+        newest = _entries(await self._redis.xrevrange(stream_key(attempt_id), count=keep_frames))
         if len(newest) < keep_frames:
             return
         oldest_kept = int(newest[-1][0].split(b"-")[0])
@@ -170,8 +172,9 @@ class HotTail:
 
     async def dirty(self, limit: int) -> list[DirtyAttempt]:
         """Attempts with frames that are not durable; those that ended come first, then the longest waiting."""
-        entries = await self._redis.zrange(DIRTY_KEY, 0, limit - 1, withscores=True)
-        attempts = [(UUID(member.decode().removeprefix("log:")), score) for member, score in entries]
+        members = await self._redis.zrange(DIRTY_KEY, 0, limit - 1, withscores=True)
+        scored = cast("list[tuple[bytes, float]]", members)
+        attempts = [(UUID(member.decode().removeprefix("log:")), float(score)) for member, score in scored]
         async with self._redis.pipeline(transaction=False) as pipe:
             for attempt_id, _ in attempts:
                 pipe.hget(state_key(attempt_id), "pending")
@@ -194,5 +197,6 @@ class HotTail:
             await pipe.execute()
 
 
-def _frame_of(fields: dict[bytes, bytes]) -> Frame:
-    return unpack_frame(fields[b"f"]).moved_to(int(fields[b"t"]))
+def _entries(answer: object) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    # The client's type covers every protocol version and decoding; ours answers bytes.
+    return cast("list[tuple[bytes, dict[bytes, bytes]]]", answer)

@@ -15,7 +15,7 @@ _BATCH = 20
 
 @dataclass
 class RetentionLoop:
-    """Deletes the objects of due logs, then their index. Objects first: a crash in between leaves work, not leftovers."""
+    """Deletes the objects of due logs, then their index: a crash in between leaves work, not leftovers."""
 
     db: Database
     store: ObjectStore

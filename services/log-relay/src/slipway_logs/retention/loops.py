@@ -1,0 +1,45 @@
+"""The loop that purges logs whose time is over."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from slipway_db import Database
+from slipway_kit.clock import Clock
+from slipway_kit.logging import get_logger
+from slipway_logs.archive.store import ArchiveStore
+from slipway_storage import ObjectStore
+
+_log = get_logger()
+_BATCH = 20
+
+
+@dataclass
+class RetentionLoop:
+    """Deletes the objects of due logs, then their index: a crash in between leaves work, not leftovers."""
+
+    db: Database
+    store: ObjectStore
+    clock: Clock
+    keep_days: int | None
+    name: str = "retention"
+    due: None = None
+    channel: None = None
+    interval: float = 60.0
+
+    async def run(self) -> int:
+        """Purge one batch; returns how many logs that were."""
+        now = self.clock.now()
+        if self.keep_days is not None:
+            async with self.db.transaction() as session:
+                await ArchiveStore(session).schedule_old(now - timedelta(days=self.keep_days), now)
+        async with self.db.read() as session:
+            store = ArchiveStore(session)
+            due = {attempt: await store.segments(attempt) for attempt in await store.due_for_purge(_BATCH)}
+        for attempt_id, segments in due.items():
+            for segment in segments:
+                if segment.object_key is not None:
+                    await self.store.delete(segment.object_key)
+            async with self.db.transaction() as session:
+                await ArchiveStore(session).mark_purged(attempt_id)
+            _log.info("log_purged", attempt_id=str(attempt_id), segments=len(segments))
+        return len(due)

@@ -43,7 +43,7 @@ KEPT_CAPABILITIES: Final = (
 
 _NOT_FOUND: Final = 404
 _CALL: Final = aiohttp.ClientTimeout(total=60.0)
-_PULL_SILENCE: Final = aiohttp.ClientTimeout(total=None, sock_read=300.0)
+_PULL_SILENCE_SECONDS: Final = 300.0
 _UNREACHABLE_WORDS: Final = (
     "no such host",
     "connection refused",
@@ -108,14 +108,15 @@ class DockerRuntime:
         if auth is not None:
             login = {"username": auth.username, "password": auth.password, "serveraddress": auth.registry}
         try:
-            stream = self._docker().images.pull(image, auth=login, stream=True, timeout=_PULL_SILENCE)
-            async for event in stream:
-                if "error" in event:
-                    raise DockerError(0, str(event["error"]))
-                text = str(event.get("status", ""))
-                # Progress of single layers comes many times a second and tells nobody anything.
-                if text and "progressDetail" not in event:
-                    progress(text)
+            stream = self._docker().images.pull(image, auth=login, stream=True)
+            clock = asyncio.get_running_loop().time
+            async with asyncio.timeout(_PULL_SILENCE_SECONDS) as silence:
+                async for event in stream:
+                    silence.reschedule(clock() + _PULL_SILENCE_SECONDS)
+                    text = str(event.get("status", ""))
+                    # Progress of single layers comes many times a second and tells nobody anything.
+                    if text and "progressDetail" not in event:
+                        progress(text)
         except DockerError as error:
             raise _translated(error, image, credentials=auth is not None) from error
         except TimeoutError as error:

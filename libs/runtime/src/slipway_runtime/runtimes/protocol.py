@@ -61,7 +61,7 @@ class AttemptPlan:
     environment: Mapping[str, str] = field(repr=False)
     """All variables of the run, secrets included (`environment.container_environment`)."""
     resources: ResourceLimits = ResourceLimits()
-    limits: RunLimits = RunLimits()
+    limits: RunLimits = field(default_factory=RunLimits)
     network: str = "bridge"
     """Name of the container network, `host` or `none`; the process runtime always uses the machine's."""
     mounts: tuple[UserMount, ...] = ()

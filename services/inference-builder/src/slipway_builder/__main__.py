@@ -1,0 +1,14 @@
+"""`slipway-builder serve`."""
+
+from slipway_kit.cli import service_cli
+
+from slipway_builder.spec import SPEC
+
+
+def main() -> None:
+    """Run the command line."""
+    service_cli(SPEC)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,6 @@
 """The `slipway` command."""
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -13,10 +12,6 @@ from typing import Annotated, Any
 import typer
 import uvloop
 from rich.console import Console
-from slipway_kit.errors import SlipwayError
-from slipway_kit.keys import KeyFileError
-from slipway_kit.logging import configure
-from slipway_kit.service import BindError
 
 from slipway_allinone import doctor as doctor_module
 from slipway_allinone.configuration import UpOptions
@@ -25,8 +20,18 @@ from slipway_allinone.embedded.process import EmbeddedServerError
 from slipway_allinone.home import Home
 from slipway_allinone.platform import Platform, PlatformError, RunningPlatform
 from slipway_allinone.runs import end_runs, running_attempts
+from slipway_kit.errors import SlipwayError
+from slipway_kit.keys import KeyFileError
+from slipway_kit.logging import configure
+from slipway_kit.service import BindError
 
-cli = typer.Typer(name="slipway", no_args_is_help=True, add_completion=False, help="Slipway on this machine.")
+cli = typer.Typer(
+    name="slipway",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Slipway on this machine.",
+)
 _console = Console(stderr=True, highlight=False)
 
 
@@ -70,9 +75,7 @@ def up(
     database_url: Annotated[
         str | None, typer.Option(envvar="SLIPWAY_DATABASE_URL", help="Use this Postgres (a superuser's URL).")
     ] = None,
-    redis_url: Annotated[
-        str | None, typer.Option(envvar="SLIPWAY_REDIS_URL", help="Use this Redis or Valkey.")
-    ] = None,
+    redis_url: Annotated[str | None, typer.Option(envvar="SLIPWAY_REDIS_URL", help="Use this Redis or Valkey.")] = None,
     allow_local_repositories: Annotated[
         list[Path] | None, typer.Option(help="Folder whose git repositories projects may link; can be repeated.")
     ] = None,

@@ -1,7 +1,7 @@
 """The settings of every service of an all-in-one installation, as plain data.
 
-The same data makes the settings objects of services that share a process, and the environment variables of services that
-have one each.
+The same data makes the settings objects of services that share a process, and the environment variables of services
+that have a process each.
 """
 
 import json
@@ -71,9 +71,7 @@ class Ports:
 
     def of(self, service: str) -> dict[str, int]:
         """The `http` settings of a service."""
-        return {
-            f"{app.split('.')[1]}_port": port for app, port in self.by_app.items() if app.split(".")[0] == service
-        }
+        return {f"{app.split('.')[1]}_port": port for app, port in self.by_app.items() if app.split(".")[0] == service}
 
 
 def service_settings(
@@ -137,9 +135,7 @@ def service_settings(
         "origin": {
             "http": {"host": options.host, "public_port": options.port},
             "log": {"level": options.log_level, "json": False},
-            "upstreams": {
-                app: ports.url(app) for app in ports.by_app if app.split(".")[1] in {"public", "workers"}
-            },
+            "upstreams": {app: ports.url(app) for app in ports.by_app if app.split(".")[1] in {"public", "workers"}},
         },
     }
 

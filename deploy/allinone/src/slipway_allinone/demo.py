@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from slipway_kit.http import outside_client
 
 from slipway_allinone.home import Home
 from slipway_allinone.provision import Credentials
+from slipway_kit.http import outside_client
 
 CLIENT = "valohai-cli==0.37.0"
 PROJECT = "quickstart"
@@ -63,6 +63,7 @@ class Demo:
         _headline("The client: vh, as its users know it")
         await self._install_client()
         project = self._copy_sample()
+        self._client_config.mkdir(exist_ok=True)
         _headline("Log in and make a project")
         await self._vh(project, "login", "--host", credentials.url, "--token", credentials.token, "--yes", secret=True)
         project_id = await self._project(project, credentials)
@@ -101,6 +102,10 @@ class Demo:
         typer.echo(f"Installing {CLIENT} into {venv} ...")
         await _checked([str(uv), "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)])
         await _checked([str(uv), "pip", "install", "--quiet", "--python", str(venv / "bin" / "python"), CLIENT])
+
+    @property
+    def _client_config(self) -> Path:
+        return self._folder / "vh-config"
 
     @property
     def _client(self) -> Path:
@@ -170,7 +175,7 @@ class Demo:
         # vh keeps its login in a folder of its own here: the user's is not touched.
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("VALOHAI_")},
-            "VALOHAI_CONFIG_DIR": str(self._folder / "vh-config"),
+            "VALOHAI_CONFIG_DIR": str(self._client_config),
         }
         return await _streamed([str(self._client), *arguments], cwd=folder, environment=environment)
 
@@ -181,7 +186,7 @@ class Demo:
         typer.echo("")
         typer.echo("What to try next:")
         typer.echo(f"  open {credentials.url} and log in as {credentials.username} with {credentials.password}")
-        typer.echo(f"  export VALOHAI_CONFIG_DIR={self._folder / 'vh-config'} PATH={self._client.parent}:$PATH")
+        typer.echo(f"  export VALOHAI_CONFIG_DIR={self._client_config} PATH={self._client.parent}:$PATH")
         typer.echo(f"  cd {project}")
         typer.echo("  vh exec run train --adhoc --trees=300 --max-depth=12 --measurements=datum://<id of bottles.csv>")
         typer.echo(f"  vh exec list; vh exec info {counter}")

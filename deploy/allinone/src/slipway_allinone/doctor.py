@@ -66,7 +66,9 @@ def _runtimes() -> Iterator[Finding]:
     if _docker_answers():
         yield Finding(good=True, text="Docker engine")
     else:
-        yield Finding(good=False, text="No Docker engine answers: executions run as sandboxed processes (image: ignored)")
+        yield Finding(
+            good=False, text="No Docker engine answers: executions run as sandboxed processes (image: ignored)"
+        )
     if shutil.which("bwrap"):
         yield Finding(good=True, text="bubblewrap")
     else:

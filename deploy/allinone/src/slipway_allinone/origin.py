@@ -4,18 +4,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
-from pydantic_settings import SettingsConfigDict
+from starlette.types import Receive, Scope, Send
+
 from slipway_kit.relay import HttpRelay
 from slipway_kit.service import Apps, BackgroundTask, ReadyCheck, ServiceSpec
 from slipway_kit.settings import ServiceSettings, service_config
 from slipway_schemas.routes import route_of
-from starlette.types import Receive, Scope, Send
 
 
 class OriginSettings(ServiceSettings):
     """`upstreams` maps `<service>.<app>` to the base URL on which that app listens."""
 
-    model_config: SettingsConfigDict = service_config("origin")
+    model_config = service_config("origin")
 
     upstreams: dict[str, str]
 

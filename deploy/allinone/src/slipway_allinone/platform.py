@@ -4,21 +4,10 @@ import asyncio
 import fcntl
 import json
 import os
-import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-from slipway_builder.spec import SPEC as BUILDER
-from slipway_db import Database
-from slipway_gateway.spec import SPEC as GATEWAY
-from slipway_kit.http import outside_client
-from slipway_kit.logging import get_logger
-from slipway_kit.service import ServiceSpec, Supervisor
-from slipway_logs.spec import SPEC as LOGS
-from slipway_scheduler.spec import SPEC as SCHEDULER
-from slipway_worker.spec import SPEC as WORKER
 
 from slipway_allinone.configuration import Ports, Settings, UpOptions, environment_of, service_settings
 from slipway_allinone.embedded.postgres import EmbeddedPostgres
@@ -27,6 +16,16 @@ from slipway_allinone.home import Home
 from slipway_allinone.origin import SPEC as ORIGIN
 from slipway_allinone.processes import ChildProcess, Program, running
 from slipway_allinone.provision import OWNERS, Credentials, first_accounts, make_keys, prepare_database
+from slipway_builder.spec import SPEC as BUILDER
+from slipway_db import Database, role_of
+from slipway_db.database import url_for_role
+from slipway_gateway.spec import SPEC as GATEWAY
+from slipway_kit.http import outside_client
+from slipway_kit.logging import get_logger
+from slipway_kit.service import ServiceSpec, Supervisor
+from slipway_logs.spec import SPEC as LOGS
+from slipway_scheduler.spec import SPEC as SCHEDULER
+from slipway_worker.spec import SPEC as WORKER
 
 _log = get_logger()
 
@@ -86,9 +85,7 @@ class Platform:
                 servers = await self._start_servers(stack)
                 credentials = await self._first_accounts(servers)
                 ports = Ports.pick()
-                settings = service_settings(
-                    self._options, self._home, ports, servers.database_urls, servers.redis_url
-                )
+                settings = service_settings(self._options, self._home, ports, servers.database_urls, servers.redis_url)
                 await self._start_services(stack, settings)
                 await self._wait_ready(ports)
                 yield RunningPlatform(credentials, servers.notices)
@@ -98,7 +95,9 @@ class Platform:
         if self._options.database_url is not None:
             admin_url = self._options.database_url
             passwords = {spec.service: self._home.secret(f"postgres-{spec.service}").read_text() for spec in OWNERS}
-            urls = {spec.service: _as_role(admin_url, spec.service, passwords[spec.service]) for spec in OWNERS}
+            urls = {
+                spec.service: url_for_role(admin_url, role_of(spec.service), passwords[spec.service]) for spec in OWNERS
+            }
         else:
             self._say("Starting Postgres ...")
             postgres = EmbeddedPostgres(self._home.root)
@@ -180,7 +179,7 @@ class Platform:
 
 
 @contextmanager
-def _only_one(home: Home) -> AsyncIterator[None]:
+def _only_one(home: Home) -> Iterator[None]:
     """Hold the home's lock: two platforms on one home would fight over it."""
     with home.pid_file.open("a+") as file:
         try:

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+from slipway_allinone.configuration import SIGNERS
+from slipway_allinone.home import Home
 from slipway_db import Database, MigrationSpec, bootstrap, migrate
 from slipway_gateway.database import MIGRATIONS as GATEWAY
 from slipway_gateway.identity.domain import TokenKind
@@ -15,10 +17,8 @@ from slipway_kit.keys import generate_keypair
 from slipway_logs.spec import MIGRATIONS as LOGS
 from slipway_scheduler.database import MIGRATIONS as SCHEDULER
 from slipway_scheduler.environments.service import EnvironmentService
+from slipway_scheduler.environments.store import EnvironmentStore
 from slipway_schemas.environments import EnvironmentCreate, EnvironmentSettings
-
-from slipway_allinone.configuration import SIGNERS
-from slipway_allinone.home import Home
 
 OWNERS: tuple[MigrationSpec, ...] = (GATEWAY, SCHEDULER, LOGS)
 ADMIN = "admin"
@@ -91,9 +91,7 @@ async def _administrator(gateway: Database, home: Home, url: str) -> Credentials
             user = await accounts.add_user(ADMIN, password=password, is_admin=True)
         else:
             await accounts.set_password(ADMIN, password)
-        issued = await TokenService(session, pepper).issue(
-            user.id, TokenKind.API, name="First login", expires_at=None
-        )
+        issued = await TokenService(session, pepper).issue(user.id, TokenKind.API, name="First login", expires_at=None)
     return Credentials(url=url, username=ADMIN, password=password, token=issued.value)
 
 
@@ -102,8 +100,10 @@ async def _local_environment(scheduler: Database, home: Home) -> None:
     pepper = home.secret("scheduler-token-pepper").read_text()
     async with scheduler.transaction() as session:
         service = EnvironmentService(session, pepper)
-        environment_id = await service.id_of(ENVIRONMENT)
-        if environment_id is None:
+        found = await EnvironmentStore(session).by_slug(ENVIRONMENT)
+        if found is not None:
+            environment_id = found.id
+        else:
             wanted = EnvironmentCreate(
                 slug=ENVIRONMENT,
                 name="This machine",

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 
+from slipway_allinone.home import Home
 from slipway_runtime.layout import AttemptLayout, volatile_root
 from slipway_worker.shim.client import ShimHandle, ShimUnreachable
-
-from slipway_allinone.home import Home
 
 _END_SECONDS = 10.0
 

@@ -1,8 +1,7 @@
 """`slipway-builder serve`."""
 
-from slipway_kit.cli import service_cli
-
 from slipway_builder.spec import SPEC
+from slipway_kit.cli import service_cli
 
 
 def main() -> None:

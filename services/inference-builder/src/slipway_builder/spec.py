@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
+
+from slipway_builder.settings import BuilderSettings
 from slipway_kit.app import create_app
 from slipway_kit.errors import ErrorStyle
 from slipway_kit.metrics import ServiceMetrics
 from slipway_kit.service import Apps, BackgroundTask, ReadyCheck, ServiceSpec
-
-from slipway_builder.settings import BuilderSettings
 
 
 @dataclass(frozen=True)

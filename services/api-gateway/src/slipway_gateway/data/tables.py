@@ -67,6 +67,7 @@ class DatumRow(GatewayBase):
     __table_args__ = (
         Index(None, "project_id", "created_at", "id"),
         Index(None, "output_execution_id", "id"),
+        Index(None, "output_attempt_id", "name"),
         Index("ix_datums_tags", "tags", postgresql_using="gin"),
     )
 
@@ -94,7 +95,10 @@ class AliasRow(GatewayBase):
     """A movable name of a datum within a project. Without a datum it points nowhere yet."""
 
     __tablename__ = "datum_aliases"
-    __table_args__ = (Index("uq_datum_aliases_project_id_name", "project_id", text("lower(name)"), unique=True),)
+    __table_args__ = (
+        Index("uq_datum_aliases_project_id_name", "project_id", text("lower(name)"), unique=True),
+        Index(None, "datum_id"),
+    )
 
     id: Mapped[UuidKey]
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))

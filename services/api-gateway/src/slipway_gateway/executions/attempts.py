@@ -11,7 +11,7 @@ from slipway_schemas.executions import ExecutionSpec
 from slipway_schemas.tokens import AttemptClaims
 
 _LOAD = text(
-    "SELECT a.superseded, a.execution_id, e.project_id, e.counter, e.creator_id, e.spec"
+    "SELECT a.superseded, a.ended_at, a.execution_id, e.project_id, e.counter, e.creator_id, e.spec"
     " FROM scheduler_pub.attempt_v1 a JOIN scheduler_pub.execution_v1 e ON e.id = a.execution_id WHERE a.id = :id"
 )
 
@@ -25,6 +25,7 @@ class RunningAttempt:
     project_id: UUID
     counter: int
     creator_id: int
+    ended: bool
     spec: ExecutionSpec
 
 
@@ -44,5 +45,6 @@ async def load_attempt(session: AsyncSession, claims: AttemptClaims) -> RunningA
         project_id=row.project_id,
         counter=row.counter,
         creator_id=row.creator_id,
+        ended=row.ended_at is not None,
         spec=ExecutionSpec.model_validate(row.spec),
     )

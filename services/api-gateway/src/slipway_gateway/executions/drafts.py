@@ -37,7 +37,7 @@ class Snapshots(Protocol):
 class DraftBuilder:
     """Resolves requests. Everything wrong with one is told in one answer, by field."""
 
-    def __init__(self, db: Database, vault: Vault, snapshots: Snapshots) -> None:
+    def __init__(self, db: Database, vault: Vault, snapshots: Snapshots | None) -> None:
         self._db = db
         self._vault = vault
         self._snapshots = snapshots
@@ -46,7 +46,7 @@ class DraftBuilder:
         """The draft, and the commit whose archive it waits for. Raises `Invalid`."""
         async with self._db.read() as session:
             project, commit = await self._project_and_commit(session, user, request)
-        if commit.config is None and commit.config_error is None:
+        if self._snapshots is not None and commit.config is None and commit.config_error is None:
             commit = await self._snapshots.ensure_config(project, commit)
         async with self._db.read() as session:
             return await self._draft(session, user, request, execution_id, project, commit), commit

@@ -38,7 +38,7 @@ _CREATE_SECONDS = 20.0
 class ExecutionService:
     """Executions. It opens its own units of work and closes them before it calls the scheduler."""
 
-    def __init__(self, db: Database, scheduler: Neighbour, vault: Vault, snapshots: Snapshots) -> None:
+    def __init__(self, db: Database, scheduler: Neighbour, vault: Vault, snapshots: Snapshots | None) -> None:
         self._db = db
         self._scheduler = scheduler
         self._drafts = DraftBuilder(db, vault, snapshots)
@@ -110,7 +110,7 @@ class ExecutionService:
         detail = await self.get(user, reference)
         if not detail.execution.status.final:
             raise Invalid(
-                f"Execution #{detail.execution.counter} is {detail.execution.status.value}. Stop it before deleting it.",
+                f"Execution #{detail.execution.counter} is {detail.execution.status.value}. Stop it first.",
                 code="not_final",
             )
         try:

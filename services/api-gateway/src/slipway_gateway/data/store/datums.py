@@ -99,6 +99,14 @@ class DatumStore:
         )
         return {row[0].id: datum_of(row) for row in await self._session.execute(statement)}
 
+    async def by_ids(self, ids: Sequence[UUID]) -> dict[UUID, Datum]:
+        """These datums, whoever they belong to: for a run whose inputs were checked when it was created."""
+        if not ids:
+            return {}
+        return {
+            row[0].id: datum_of(row) for row in await self._session.execute(select_datums().where(DatumRow.id.in_(ids)))
+        }
+
     async def add(self, rows: Sequence[Mapping[str, Any]]) -> list[UUID]:
         """Insert datums; returns the ids of those that were not there before."""
         if not rows:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from slipway_gateway import index_v0
+from slipway_gateway.code import api_v0 as code_api
 from slipway_gateway.context import GatewayContext
 from slipway_gateway.environments import api_v0 as environments_api
 from slipway_gateway.identity import api_v0 as identity_api
@@ -18,6 +19,7 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
     index_v0.router,
     identity_api.router,
     projects_api.router,
+    code_api.router,
     environments_api.router,
 )
 """Everything below `/api/v0`. A feature adds its router here."""

@@ -11,7 +11,9 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_db import Database, Doorbell, check_schema
+from slipway_gateway.code.packages import PackageService
 from slipway_gateway.code.service import CodeService
+from slipway_gateway.code.snapshots import SnapshotService
 from slipway_gateway.database import MIGRATIONS, SCHEMA
 from slipway_gateway.environments.service import EnvironmentService
 from slipway_gateway.identity.service import AccountService, LoginService, TokenService
@@ -49,6 +51,8 @@ class GatewayContext:
     token_pepper: str
     token_usage: TokenUsage
     login: LoginService
+    snapshots: SnapshotService
+    packages: PackageService
 
     @property
     def public_origin(self) -> str:
@@ -85,6 +89,7 @@ class Factory:
 
     @cached_property
     def code(self) -> CodeService:
+        """Repositories and commits, as far as rows tell; `context.snapshots` goes to git and to the store."""
         return CodeService(self.session, self.secrets)
 
     @cached_property
@@ -119,6 +124,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         stack.push_async_callback(object_store.close)
         vault = Vault(read_key(settings.secret_key_file))
         pepper = read_pepper(settings.token_pepper_file)
+        snapshots = SnapshotService(db, settings=settings, store=object_store, vault=vault, clock=clock)
+        stack.push_async_callback(snapshots.close)
         usage = TokenUsage(db)
         stack.push_async_callback(usage.flush)
         yield GatewayContext(
@@ -136,6 +143,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             token_pepper=pepper,
             token_usage=usage,
             login=LoginService(db, pepper, clock),
+            snapshots=snapshots,
+            packages=PackageService(db, object_store, snapshots.yaml, clock),
         )
 
 

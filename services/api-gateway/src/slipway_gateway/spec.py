@@ -8,6 +8,7 @@ from slipway_db import LoopRunner
 from slipway_events import EventRelay
 from slipway_events.relay import ConsumerRef
 from slipway_gateway.app import public_app, workers_app
+from slipway_gateway.code.loops import ArchiveLoop
 from slipway_gateway.context import GatewayContext, open_context
 from slipway_gateway.database import SCHEMA
 from slipway_gateway.settings import GatewaySettings
@@ -28,7 +29,7 @@ def schema_apps() -> Apps:
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
     relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
-    loops = relay.loops()
+    loops = [ArchiveLoop(context.snapshots), *relay.loops()]
     return [
         BackgroundTask("doorbell", context.doorbell.run),
         LoopRunner(context.db, context.doorbell, loops).background_task(),

@@ -11,8 +11,10 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_db import Database, Doorbell, check_schema
+from slipway_gateway.code.packages import PackageService
 from slipway_gateway.code.service import CodeService
 from slipway_gateway.data.services import DataServices
+from slipway_gateway.code.snapshots import SnapshotService
 from slipway_gateway.database import MIGRATIONS, SCHEMA
 from slipway_gateway.environments.service import EnvironmentService
 from slipway_gateway.executions.materials import MaterialsService
@@ -57,6 +59,8 @@ class GatewayContext:
     executions: ExecutionService
     materials: MaterialsService
     execution_tokens: ExecutionTokens
+    snapshots: SnapshotService
+    packages: PackageService
 
     @property
     def public_origin(self) -> str:
@@ -93,6 +97,7 @@ class Factory:
 
     @cached_property
     def code(self) -> CodeService:
+        """Repositories and commits, as far as rows tell; `context.snapshots` goes to git and to the store."""
         return CodeService(self.session, self.secrets)
 
     @cached_property
@@ -127,6 +132,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         stack.push_async_callback(object_store.close)
         vault = Vault(read_key(settings.secret_key_file))
         pepper = read_pepper(settings.token_pepper_file)
+        snapshots = SnapshotService(db, settings=settings, store=object_store, vault=vault, clock=clock)
+        stack.push_async_callback(snapshots.close)
         usage = TokenUsage(db)
         data = DataServices.build(db, vault, object_store)
         stack.push_async_callback(data.stores.close)
@@ -149,9 +156,11 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             token_usage=usage,
             login=LoginService(db, pepper, clock),
             data=data,
-            executions=ExecutionService(db, scheduler, vault, None),
+            executions=ExecutionService(db, scheduler, vault, snapshots),
             materials=MaterialsService(db, vault, data.stores, data.datums, execution_tokens, worker_origin),
             execution_tokens=execution_tokens,
+            snapshots=snapshots,
+            packages=PackageService(db, object_store, snapshots.yaml, clock),
         )
 
 

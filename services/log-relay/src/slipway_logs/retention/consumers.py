@@ -20,4 +20,4 @@ def scheduler_events(db: Database, redis: Redis, clock: Clock, purge_after: time
         await ArchiveStore(session).schedule_purge(event.execution_id, clock.now() + purge_after)
 
     handlers: dict[str, Handler] = {ExecutionDeleted.name: purge_later}
-    return EventConsumer(db, redis, "logs", ExecutionDeleted.publisher, handlers)
+    return EventConsumer(db, redis, "scheduler-events", ExecutionDeleted.publisher, handlers)

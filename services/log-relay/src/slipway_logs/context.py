@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry
@@ -13,7 +14,7 @@ from slipway_db import Database, Doorbell
 from slipway_events import EventConsumer, connect_redis
 from slipway_kit.auth import AttemptVerifier, ServiceVerifier
 from slipway_kit.clock import Clock, SystemClock
-from slipway_kit.keys import load_trusted
+from slipway_kit.keys import KeyFileError, load_trusted
 from slipway_kit.metrics import ServiceMetrics
 from slipway_logs.access import UserAccess
 from slipway_logs.archive.reader import LogReader
@@ -23,6 +24,7 @@ from slipway_logs.ingest.hot_tail import HotTail
 from slipway_logs.ingest.service import IngestService
 from slipway_logs.metadata.service import MetadataService
 from slipway_logs.metadata.writer import MetadataWriter
+from slipway_logs.metrics import LogsMetrics
 from slipway_logs.retention.consumers import scheduler_events
 from slipway_logs.settings import LogsSettings
 from slipway_logs.tail.hub import TailHub
@@ -39,7 +41,8 @@ class LogsContext:
     redis: Redis
     object_store: ObjectStore
     clock: Clock
-    metrics: ServiceMetrics
+    metrics: LogsMetrics
+    user_pepper: str
     verifier: ServiceVerifier
     attempts: AttemptVerifier
     metadata_writer: MetadataWriter
@@ -59,12 +62,26 @@ class Factory:
     def ingest(self) -> IngestService:
         """Takes chunks of workers."""
         context = self._context
-        return IngestService(context.db, self._hot_tail, context.metadata_writer, self.attempt_access, context.clock)
+        return IngestService(
+            context.db,
+            self._hot_tail,
+            context.metadata_writer,
+            self.attempt_access,
+            context.clock,
+            context.metrics,
+        )
 
     def archive(self) -> ArchiveService:
         """Moves lines into the log store."""
         context = self._context
-        return ArchiveService(context.db, self._hot_tail, context.object_store, context.clock)
+        return ArchiveService(
+            context.db,
+            self._hot_tail,
+            context.object_store,
+            context.clock,
+            context.metrics,
+            flush_after_seconds=context.settings.archive.flush_after_seconds,
+        )
 
     def tail(self) -> TailService:
         """Reads logs of executions."""
@@ -76,8 +93,7 @@ class Factory:
 
     def user_access(self) -> UserAccess:
         """Checks the users of the public app."""
-        pepper = self._context.settings.token_pepper_file.read_text().strip()
-        return UserAccess(self._context.db, pepper, self._context.clock)
+        return UserAccess(self._context.db, self._context.user_pepper, self._context.clock)
 
     def consumer(self) -> EventConsumer:
         """Consumes the scheduler's events."""
@@ -98,6 +114,10 @@ def factory_of(request: Request) -> Factory:
 async def open_context(settings: LogsSettings) -> AsyncIterator[LogsContext]:
     """Open what the service holds, close it at the end."""
     trusted = load_trusted(settings.keys.trusted_keys_dir)
+    if "scheduler" not in trusted:
+        raise KeyFileError(f"{settings.keys.trusted_keys_dir} has no scheduler.pub.pem, which attempt tokens need.")
+    user_pepper = _read_pepper(settings.token_pepper_file)
+    metrics = LogsMetrics(ServiceMetrics(CollectorRegistry(), "logs"))
     db = Database(settings.database.url.get_secret_value(), schema="logs", pool_size=settings.database.pool_size)
     redis = connect_redis(settings.redis.url.get_secret_value())
     store = open_store(settings.store)
@@ -108,13 +128,26 @@ async def open_context(settings: LogsSettings) -> AsyncIterator[LogsContext]:
             redis=redis,
             object_store=store,
             clock=SystemClock(),
-            metrics=ServiceMetrics(CollectorRegistry(), "logs"),
+            metrics=metrics,
+            user_pepper=user_pepper,
             verifier=ServiceVerifier("logs", trusted),
             attempts=AttemptVerifier(trusted["scheduler"]),
-            metadata_writer=MetadataWriter(db),
+            metadata_writer=MetadataWriter(db, metrics),
             doorbell=Doorbell(db),
         )
     finally:
         await store.close()
         await redis.aclose()
         await db.close()
+
+
+def _read_pepper(file: Path) -> str:
+    """The gateway's pepper, read as the gateway reads it: text, or the hex digits of bytes that are no text."""
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise KeyFileError(f"The pepper of the user tokens cannot be read: {error}.") from error
+    try:
+        return raw.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return raw.hex()

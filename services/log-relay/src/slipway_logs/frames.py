@@ -1,7 +1,7 @@
 """Frames in memory: parsing what a worker sends, and moving a frame's time."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import google_crc32c
@@ -10,12 +10,15 @@ from slipway_kit.errors import Invalid
 from slipway_schemas.logs import (
     FRAME_HEADER,
     MAX_FRAME_BYTES,
+    MAX_LINE_BYTES,
     MAX_METADATA_FRAME_BYTES,
     FrameFlag,
     FrameHeader,
     LogStream,
     split_lines,
 )
+
+_STREAMS = frozenset(int(stream) for stream in LogStream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Frame:
         """The number of the first line after this frame."""
         return self.header.first + self.header.lines
 
+    @property
+    def last_time_us(self) -> int:
+        """Time of the last line of this frame."""
+        return self.header.time_us + max(self.header.lines - 1, 0)
+
     def pack(self) -> bytes:
         """The frame as it travels and as it is archived."""
         return self.header.pack() + self.payload
@@ -41,6 +49,47 @@ class Frame:
     def lines(self) -> list[bytes]:
         """The frame's lines with their ends, nothing lost."""
         return split_lines(self.payload)
+
+    def from_line(self, line: int) -> "Frame":
+        """The frame without its lines before `line`, which must be below `end`; itself when it starts no earlier."""
+        dropped = line - self.header.first
+        if dropped <= 0:
+            return self
+        lines = self.lines()
+        payload = b"".join(lines[dropped:])
+        header = self.header._replace(
+            lines=self.header.lines - dropped,
+            first=line,
+            offset=self.header.offset + len(self.payload) - len(payload),
+            time_us=self.header.time_us + dropped,
+            length=len(payload),
+            crc32c=google_crc32c.value(payload),
+        )
+        return Frame(header, payload)
+
+
+def in_order(frames: Iterable[Frame], first_line: int, last_time_us: int) -> Iterator[Frame]:
+    """Frames from `first_line` on, up to the first gap, each line once and with a time above the one before it.
+
+    What a worker cut anew after a loss of the tail may overlap with what was archived before the loss.
+    """
+    for frame in frames:
+        if frame.end <= first_line:
+            continue
+        if frame.header.first > first_line:
+            return
+        rest = frame.from_line(first_line)
+        if rest.header.time_us <= last_time_us:
+            rest = rest.moved_to(last_time_us + 1)
+        yield rest
+        first_line, last_time_us = rest.end, rest.last_time_us
+
+
+def count_lines(payload: bytes) -> int:
+    """How many lines `split_lines` finds, without making them where that is easy to tell."""
+    if len(payload) <= MAX_LINE_BYTES and b"\r" not in payload:
+        return payload.count(b"\n") + (not payload.endswith(b"\n") and len(payload) > 0)
+    return len(split_lines(payload))
 
 
 def unpack_frame(data: bytes) -> Frame:
@@ -81,7 +130,7 @@ def parse_request(body: bytes) -> list[Frame]:
 
 
 def _check(header: FrameHeader, payload: bytes, where: str) -> None:
-    if header.stream not in LogStream.__members__.values():
+    if header.stream not in _STREAMS:
         raise Invalid(f"{where} names stream {header.stream}, which does not exist.", code="bad_frame")
     metadata = header.stream == LogStream.METADATA
     limit = MAX_METADATA_FRAME_BYTES if metadata else MAX_FRAME_BYTES
@@ -91,7 +140,7 @@ def _check(header: FrameHeader, payload: bytes, where: str) -> None:
         raise Invalid(f"{where} ends after {len(payload)} of {header.length} bytes.", code="bad_frame")
     if google_crc32c.value(payload) != header.crc32c:
         raise Invalid(f"{where} has another CRC32C than its header says; send it again.", code="bad_checksum")
-    if not metadata and len(split_lines(payload)) != header.lines:
+    if not metadata and count_lines(payload) != header.lines:
         raise Invalid(f"{where} does not hold the {header.lines} lines that its header says.", code="bad_frame")
     if header.lines == 0 and not header.flags & FrameFlag.END:
         raise Invalid(f"{where} is empty and does not end the attempt.", code="bad_frame")

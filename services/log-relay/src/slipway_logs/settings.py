@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from slipway_kit.settings import DatabaseSettings, Group, KeySettings, RedisSettings, ServiceSettings, service_config
+from slipway_logs.archive.service import FLUSH_AFTER_SECONDS
 from slipway_storage import StoreConfig
 
 
@@ -15,6 +16,13 @@ class RetentionSettings(Group):
     """None = for ever."""
     deleted_days: float = Field(default=30.0, ge=0)
     """Days between the deletion of an execution and the purge of its log."""
+
+
+class ArchiveSettings(Group):
+    """When lines become durable."""
+
+    flush_after_seconds: float = Field(default=FLUSH_AFTER_SECONDS, gt=0)
+    """Lines wait at most this long in Redis alone; the worker keeps them until then."""
 
 
 class LogsSettings(ServiceSettings):
@@ -28,4 +36,5 @@ class LogsSettings(ServiceSettings):
     store: StoreConfig
     token_pepper_file: Path
     """The gateway's pepper: user tokens are looked up by their keyed hash."""
+    archive: ArchiveSettings = ArchiveSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from fastapi import Depends, FastAPI
+from prometheus_client import CollectorRegistry
 
 from slipway_db import LoopRunner, MigrationSpec, check_schema
 from slipway_kit.app import create_app
-from slipway_kit.auth import require_service
+from slipway_kit.auth import ServiceVerifier, require_service
 from slipway_kit.errors import ErrorStyle
 from slipway_kit.metrics import ServiceMetrics
 from slipway_kit.service import Apps, BackgroundTask, ReadyCheck, ServiceSpec
@@ -28,17 +29,24 @@ MIGRATIONS = MigrationSpec(
 
 def build_apps(context: LogsContext) -> Apps:
     """The three apps: chunks from workers, reads by services, live streams for people."""
-    factory = Factory(context)
+    return _apps(context.metrics.service, context.verifier, Factory(context))
 
+
+def schema_apps() -> Apps:
+    """The same apps without anything behind them, for their OpenAPI."""
+    return _apps(ServiceMetrics(CollectorRegistry(), "logs"), ServiceVerifier("logs", {}), None)
+
+
+def _apps(metrics: ServiceMetrics, verifier: ServiceVerifier, factory: Factory | None) -> Apps:
     def app(title: str) -> FastAPI:
-        made = create_app(title, style=ErrorStyle.PROBLEM, metrics=context.metrics)
+        made = create_app(title, style=ErrorStyle.PROBLEM, metrics=metrics)
         made.state.factory = factory
         return made
 
     workers = app("Slipway log-relay, workers")
     workers.include_router(ingest_api.router)
     internal = app("Slipway log-relay, internal")
-    only_gateway = [Depends(require_service(context.verifier, "gateway"))]
+    only_gateway = [Depends(require_service(verifier, "gateway"))]
     internal.include_router(tail_api.internal, dependencies=only_gateway)
     internal.include_router(metadata_api.router, dependencies=only_gateway)
     public = app("Slipway log-relay")
@@ -81,7 +89,7 @@ def ready(context: LogsContext) -> Sequence[ReadyCheck]:
 
 def metrics(context: LogsContext) -> ServiceMetrics:
     """The service's metrics."""
-    return context.metrics
+    return context.metrics.service
 
 
 SPEC: ServiceSpec[LogsSettings, LogsContext] = ServiceSpec(
@@ -92,4 +100,5 @@ SPEC: ServiceSpec[LogsSettings, LogsContext] = ServiceSpec(
     background=background,
     ready=ready,
     metrics=metrics,
+    schema_apps=schema_apps,
 )

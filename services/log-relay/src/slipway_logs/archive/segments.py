@@ -1,5 +1,6 @@
 """A segment's bytes: consecutive frames, compressed with zstd. Each frame carries its own CRC32C."""
 
+import asyncio
 from collections.abc import Sequence
 
 import zstandard
@@ -16,16 +17,29 @@ MERGE_MAX_BYTES = 256 * 1024
 """Raw size up to which new lines are added to the inline segment before them."""
 
 _COMPRESSION_LEVEL = 3
+_SMALL_BYTES = 64 * 1024
 
 
 def encode(frames: Sequence[Frame]) -> bytes:
-    """Compress frames into a segment. CPU-bound: call it in a thread for more than a few KiB."""
+    """Compress frames into a segment. CPU-bound: `encode_aside` does it without holding up the event loop."""
     return zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(b"".join(frame.pack() for frame in frames))
 
 
 def decode(data: bytes) -> list[Frame]:
     """Read a segment back. CPU-bound like `encode`."""
     return list(unpack_frames(zstandard.ZstdDecompressor().decompress(data)))
+
+
+async def encode_aside(frames: Sequence[Frame]) -> bytes:
+    """`encode`, in a thread unless that is quick."""
+    if sum(len(frame.payload) for frame in frames) <= _SMALL_BYTES:
+        return encode(frames)
+    return await asyncio.to_thread(encode, frames)
+
+
+async def decode_aside(data: bytes, raw_bytes: int) -> list[Frame]:
+    """`decode`, in a thread unless that is quick."""
+    return decode(data) if raw_bytes <= _SMALL_BYTES else await asyncio.to_thread(decode, data)
 
 
 def status_lines(frames: Sequence[Frame]) -> int:

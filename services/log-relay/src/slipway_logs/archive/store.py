@@ -37,6 +37,16 @@ class Segment:
     inline: bytes | None
 
 
+_STATE = (
+    StreamRow.attempt_id,
+    StreamRow.execution_id,
+    StreamRow.number,
+    StreamRow.durable_lines,
+    StreamRow.last_time_us,
+    StreamRow.created_at,
+)
+
+
 class ArchiveStore:
     """Read and write the index within one session."""
 
@@ -54,16 +64,7 @@ class ArchiveStore:
 
     async def streams(self, attempt_ids: Sequence[UUID]) -> dict[UUID, StreamState]:
         """States of these attempts' logs; attempts without a log are left out."""
-        rows = await self._session.execute(
-            select(
-                StreamRow.attempt_id,
-                StreamRow.execution_id,
-                StreamRow.number,
-                StreamRow.durable_lines,
-                StreamRow.last_time_us,
-                StreamRow.created_at,
-            ).where(StreamRow.attempt_id.in_(attempt_ids))
-        )
+        rows = await self._session.execute(select(*_STATE).where(StreamRow.attempt_id.in_(attempt_ids)))
         return {row.attempt_id: StreamState(*row) for row in rows}
 
     async def segments(self, attempt_id: UUID, first_line: int = 0, *, with_status: bool = False) -> list[Segment]:
@@ -79,8 +80,12 @@ class ArchiveStore:
     async def last_inline(self, attempt_ids: Sequence[UUID]) -> dict[UUID, Segment]:
         """The inline segment at the end of each of these logs, where there is one."""
         rows = await self._session.execute(
-            select(*SegmentRow.__table__.columns).where(
-                SegmentRow.attempt_id.in_(attempt_ids), SegmentRow.inline.is_not(None)
+            select(*SegmentRow.__table__.columns)
+            .join(StreamRow, StreamRow.attempt_id == SegmentRow.attempt_id)
+            .where(
+                SegmentRow.attempt_id.in_(attempt_ids),
+                SegmentRow.inline.is_not(None),
+                SegmentRow.end_line == StreamRow.durable_lines,
             )
         )
         return {row.attempt_id: Segment(**row._mapping) for row in rows}
@@ -133,15 +138,15 @@ class ArchiveStore:
         )
         return len(result.all())
 
-    async def due_for_purge(self, limit: int) -> list[UUID]:
+    async def due_for_purge(self, limit: int) -> list[StreamState]:
         """Attempts whose logs are to be purged now."""
         rows = await self._session.execute(
-            select(StreamRow.attempt_id)
+            select(*_STATE)
             .where(StreamRow.purge_at <= func.now(), ~StreamRow.purged)
             .order_by(StreamRow.purge_at)
             .limit(limit)
         )
-        return list(rows.scalars())
+        return [StreamState(*row) for row in rows]
 
     async def mark_purged(self, attempt_id: UUID) -> None:
         """Forget the segments of this log; the row stays and says that it was purged."""

@@ -21,6 +21,9 @@ class Standing:
 
     superseded: bool
     ended: bool
+    total_lines: int | None = None
+    total_metadata: int | None = None
+    """Totals that the attempt reported when it ended."""
 
 
 class Superseded(Conflict):
@@ -66,11 +69,12 @@ class AttemptAccess:
             row = (
                 await session.execute(
                     text(
-                        "SELECT superseded, ended_at IS NOT NULL AS ended FROM scheduler_pub.attempt_v1 WHERE id = :id"
+                        "SELECT superseded, ended_at IS NOT NULL AS ended, total_lines, total_metadata"
+                        " FROM scheduler_pub.attempt_v1 WHERE id = :id"
                     ),
                     {"id": attempt_id},
                 )
             ).first()
         if row is None:
             raise Unauthorized("The scheduler does not know this attempt.")
-        return Standing(superseded=row.superseded, ended=row.ended)
+        return Standing(*row)

@@ -1,5 +1,7 @@
 """`POST /workers/v1/logs`: chunks of one attempt, named by its token."""
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
 from slipway_kit.errors import TooLarge
@@ -8,6 +10,7 @@ from slipway_logs.frames import parse_request
 from slipway_schemas.logs import LogsAnswer
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+_SMALL_BODY_BYTES = 512 * 1024
 
 router = APIRouter()
 
@@ -22,7 +25,8 @@ async def take_chunks(request: Request) -> Response:
     """Take frames that follow on what is there. An empty body only asks where to continue."""
     factory = factory_of(request)
     claims = factory.attempt_access.claims(request.headers.get("authorization"))
-    frames = parse_request(await _body(request))
+    body = await _body(request)
+    frames = parse_request(body) if len(body) <= _SMALL_BODY_BYTES else await asyncio.to_thread(parse_request, body)
     answer = await factory.ingest().take(claims, frames)
     return Response(answer.model_dump_json(), media_type="application/json")
 

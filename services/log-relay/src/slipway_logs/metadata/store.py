@@ -36,8 +36,11 @@ class MetadataStore:
 
     async def lock_and_count(self, attempt_ids: Sequence[UUID]) -> dict[UUID, int]:
         """How many records each attempt has; nobody else can add to them until the transaction ends."""
-        for key in sorted(attempt.int & 0x7FFFFFFFFFFFFFFF for attempt in attempt_ids):
-            await self._session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        # In one order everywhere, so that two replicas cannot wait for each other.
+        keys = sorted(attempt.int & 0x7FFFFFFFFFFFFFFF for attempt in attempt_ids)
+        await self._session.execute(
+            text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS keys(key)"), {"keys": keys}
+        )
         rows = await self._session.execute(
             select(MetadataBlockRow.attempt_id, func.max(MetadataBlockRow.first + MetadataBlockRow.count))
             .where(MetadataBlockRow.attempt_id.in_(attempt_ids))

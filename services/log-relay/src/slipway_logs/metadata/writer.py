@@ -1,6 +1,7 @@
 """Committing metadata records of many attempts in one transaction (group commit)."""
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from slipway_kit.errors import Invalid, SlipwayError, Unavailable
 from slipway_kit.logging import get_logger
 from slipway_logs.frames import Frame
 from slipway_logs.metadata.store import Addition, MetadataStore, Record
+from slipway_logs.metrics import LogsMetrics
 from slipway_schemas.tokens import AttemptClaims
 
 _log = get_logger()
 _decoder = msgspec.json.Decoder(list[tuple[int, dict[str, Any]]])
 _COMMIT_SECONDS = 30.0
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+"""The escape of NUL in JSON text: its backslash is not itself escaped."""
+
 _REMEMBERED = 20_000
 
 
@@ -33,8 +38,10 @@ class _Pending:
 class MetadataWriter:
     """Takes what has gathered while the last batch was committed, and commits it as the next batch."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, metrics: LogsMetrics) -> None:
         self._db = db
+        self._metrics = metrics
+        self._stopped = False
         self._waiting: list[_Pending] = []
         self._wake = asyncio.Event()
         # A count that another replica has moved on is only too low: the worker then sends again what is skipped.
@@ -53,6 +60,8 @@ class MetadataWriter:
             if frame.header.first != first + len(records):
                 raise Invalid("Metadata frames of one request must follow each other.", code="bad_frame")
             records += _decode(frame)
+        if self._stopped:
+            raise Unavailable("The service is stopping; send the metadata again.")
         pending = _Pending(claims, first, records, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._wake.set()
@@ -63,26 +72,38 @@ class MetadataWriter:
             raise Unavailable("The database did not take the metadata in time; send it again.") from None
 
     async def run(self) -> None:
-        """Commit batches until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch, self._waiting = self._waiting, []
-            if not batch:
-                continue
-            try:
-                answers = await self._commit(batch)
-            except Exception as error:  # noqa: BLE001 - whoever waits gets the error, the writer goes on
-                _log.warning("metadata_commit_failed", error=str(error))
-                failure = error if isinstance(error, SlipwayError) else Unavailable("Metadata could not be stored.")
+        """Commit batches until cancelled; then who waits, and who comes later, is told to try again."""
+        self._stopped = False
+        batch: list[_Pending] = []
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                batch, self._waiting = self._waiting, []
+                if batch:
+                    await self._commit_or_split(batch)
+        finally:
+            self._stopped = True
+            for pending in [*batch, *self._waiting]:
+                _fail(pending, Unavailable("The service is stopping; send the metadata again."))
+            self._waiting = []
+
+    async def _commit_or_split(self, batch: Sequence[_Pending]) -> None:
+        try:
+            answers = await self._commit(batch)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets the error, the writer goes on
+            if len(batch) > 1:
+                # One attempt's records must not fail those of others.
                 for pending in batch:
-                    if not pending.done.done():
-                        pending.done.set_exception(failure)
-            else:
-                for pending, answer in zip(batch, answers, strict=True):
-                    self._remember(pending.claims.attempt_id, answer)
-                    if not pending.done.done():
-                        pending.done.set_result(answer)
+                    await self._commit_or_split([pending])
+                return
+            _log.warning("metadata_commit_failed", error=str(error))
+            _fail(batch[0], error if isinstance(error, SlipwayError) else Unavailable("Metadata could not be stored."))
+            return
+        for pending, answer in zip(batch, answers, strict=True):
+            self._remember(pending.claims.attempt_id, answer)
+            if not pending.done.done():
+                pending.done.set_result(answer)
 
     async def _commit(self, batch: Sequence[_Pending]) -> list[int]:
         attempts = {pending.claims.attempt_id for pending in batch}
@@ -105,6 +126,7 @@ class MetadataWriter:
                 counts[attempt] += len(new)
             if merged:
                 await store.add(list(merged.values()))
+        self._metrics.committed(sum(len(addition.records) for addition in merged.values()))
         return [counts[pending.claims.attempt_id] for pending in batch]
 
     async def _known(self, attempt_id: UUID) -> int:
@@ -124,9 +146,19 @@ class MetadataWriter:
 
 def _decode(frame: Frame) -> list[Record]:
     try:
-        records = _decoder.decode(frame.payload)
+        # Postgres' JSON cannot hold the character NUL.
+        records = _decoder.decode(
+            _NUL.sub(rb"\1\\ufffd", frame.payload) if b"u0000" in frame.payload else frame.payload
+        )
+    except RecursionError:
+        raise Invalid("A metadata record is nested too deeply.", code="bad_frame") from None
     except msgspec.DecodeError as error:
         raise Invalid(f"A metadata frame is not a list of [time, object]: {error}.", code="bad_frame") from None
     if len(records) != frame.header.lines:
         raise Invalid("A metadata frame does not hold the number of records that its header says.", code="bad_frame")
     return records
+
+
+def _fail(pending: _Pending, error: SlipwayError) -> None:
+    if not pending.done.done():
+        pending.done.set_exception(error)

@@ -8,6 +8,7 @@ from slipway_kit.clock import Clock
 from slipway_kit.logging import get_logger
 from slipway_logs.archive.store import ArchiveStore
 from slipway_storage import ObjectStore
+from slipway_storage.keys import log_key
 
 _log = get_logger()
 _BATCH = 20
@@ -33,13 +34,14 @@ class RetentionLoop:
             async with self.db.transaction() as session:
                 await ArchiveStore(session).schedule_old(now - timedelta(days=self.keep_days), now)
         async with self.db.read() as session:
-            store = ArchiveStore(session)
-            due = {attempt: await store.segments(attempt) for attempt in await store.due_for_purge(_BATCH)}
-        for attempt_id, segments in due.items():
-            for segment in segments:
-                if segment.object_key is not None:
-                    await self.store.delete(segment.object_key)
+            due = await ArchiveStore(session).due_for_purge(_BATCH)
+        for log in due:
+            # By folder, not by index: a flush that another replica overtook has left its object there.
+            folder = log_key(log.execution_id, log.attempt_id, 0, 0, at=log.created_at).rpartition("/")[0]
+            keys = [found.key async for found in self.store.list(folder)]
+            for key in keys:
+                await self.store.delete(key)
             async with self.db.transaction() as session:
-                await ArchiveStore(session).mark_purged(attempt_id)
-            _log.info("log_purged", attempt_id=str(attempt_id), segments=len(segments))
+                await ArchiveStore(session).mark_purged(log.attempt_id)
+            _log.info("log_purged", attempt_id=str(log.attempt_id), objects=len(keys))
         return len(due)

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from slipway_kit.service import stopping_event
 from slipway_logs.context import factory_of
 from slipway_logs.tail.hub import TailHub
-from slipway_logs.tail.service import TailService
+from slipway_logs.tail.service import EventsAnswer, TailService
 
 internal = APIRouter(prefix="/internal/v1")
 public = APIRouter()
@@ -24,10 +24,21 @@ Limit = Annotated[int | None, Query(ge=0)]
 
 
 @internal.get("/executions/{execution_id}/events", response_model=dict[str, Any])
-async def events(execution_id: UUID, request: Request, limit: Limit = None) -> Response:
+async def events(execution_id: UUID, request: Request, limit: Limit = None) -> StreamingResponse:
     """The last `limit` lines (2,000 without, all with 0) as `{"total", "truncated", "events"}`."""
     answer = await factory_of(request).tail().events(execution_id, limit)
-    return Response(await asyncio.to_thread(_encoder.encode, answer), media_type="application/json")
+    return StreamingResponse(_event_json(answer), media_type="application/json")
+
+
+async def _event_json(answer: EventsAnswer) -> AsyncIterator[bytes]:
+    head = _encoder.encode({"total": answer.total, "truncated": answer.truncated})
+    yield head[:-1] + b',"events":['
+    comma = b""
+    async for events in answer.events:
+        if events:
+            yield comma + _encoder.encode(events)[1:-1]
+            comma = b","
+    yield b"]}"
 
 
 @internal.get("/executions/{execution_id}/status-events", response_model=dict[str, Any])

@@ -83,9 +83,13 @@ class TailHub:
     async def _tick_while_lines_come(self, attempt_id: UUID, watch: Watch) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + _REFRESH_SECONDS
-        seen = await self._tail.next_line(attempt_id) or 0
+        seen = await self._seen(attempt_id)
         watch.tick()
         while (left := end - loop.time()) > 0:
             if await self._tail.wait(attempt_id, seen, max(int(left * 1000), 1)):
-                seen = await self._tail.next_line(attempt_id) or 0
+                seen = await self._seen(attempt_id)
                 watch.tick()
+
+    async def _seen(self, attempt_id: UUID) -> int:
+        position = await self._tail.position(attempt_id)
+        return position.next if position is not None else 0

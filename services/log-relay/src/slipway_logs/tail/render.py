@@ -1,7 +1,5 @@
 """Lines as events of the API: `{stream, time, message}` (contract 1.3, 'Event rules')."""
 
-from collections.abc import Iterator
-
 import msgspec
 
 from slipway_logs.attempts import Transition
@@ -34,22 +32,24 @@ def message_of(line: bytes) -> str:
     return line.rstrip(b"\r\n").decode("utf-8", "replace")
 
 
-def events_of(frame: Frame, first: int, end: int) -> Iterator[LogEvent]:
+def events_of(frame: Frame, first: int, end: int) -> list[LogEvent]:
     """Lines `first` up to, not including, `end` of the attempt, as far as this frame holds them."""
-    label = _LABELS[frame.header.stream]
-    start = frame.header.first
-    for index, line in enumerate(frame.lines()):
-        if first <= start + index < end:
-            yield LogEvent(label, iso_utc(frame.header.time_us + index), message_of(line))
+    label, start, time_us = _LABELS[frame.header.stream], frame.header.first, frame.header.time_us
+    return [
+        LogEvent(label, iso_utc(time_us + index), message_of(line))
+        for index, line in enumerate(frame.lines())
+        if first <= start + index < end
+    ]
 
 
-def numbered_lines(frame: Frame, first: int, offset: int) -> Iterator[NumberedLine]:
-    """Lines from `first` on, numbered from `offset` (the lines of earlier attempts) on."""
-    label = _LABELS[frame.header.stream]
-    start = frame.header.first
-    for index, line in enumerate(frame.lines()):
-        if start + index >= first:
-            yield NumberedLine(offset + start + index, label, iso_utc(frame.header.time_us + index), message_of(line))
+def numbered_lines(frame: Frame, first: int, end: int, offset: int) -> list[NumberedLine]:
+    """The same, numbered from `offset` (the lines of earlier attempts) on."""
+    label, start, time_us = _LABELS[frame.header.stream], frame.header.first, frame.header.time_us
+    return [
+        NumberedLine(offset + start + index, label, iso_utc(time_us + index), message_of(line))
+        for index, line in enumerate(frame.lines())
+        if first <= start + index < end
+    ]
 
 
 _SENTENCES = {

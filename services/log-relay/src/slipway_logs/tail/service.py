@@ -1,6 +1,9 @@
 """Logs of executions: the lines of their attempts, one after the other."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -8,19 +11,25 @@ import msgspec
 from slipway_db.database import Database
 from slipway_logs.archive.reader import LogReader
 from slipway_logs.attempts import AttemptLog, attempts_of, is_final, transitions_of
+from slipway_logs.frames import Frame
 from slipway_logs.tail.render import LogEvent, NumberedLine, events_of, numbered_lines, transition_event
 from slipway_schemas.logs import LogStream
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_QUICK_LINES = 500
 DEFAULT_LINES = 2000
 """What `events/` answers without a limit (design section 12, 'Lines')."""
 
 
-class EventsAnswer(msgspec.Struct):
-    """`events/` of the compatible API."""
+@dataclass(frozen=True, slots=True)
+class EventsAnswer:
+    """`events/` of the compatible API; the events come a frame's worth at a time, since a log may be large."""
 
     total: int
     truncated: bool
-    events: list[LogEvent]
+    events: AsyncIterator[list[LogEvent]]
 
 
 class StatusEventsAnswer(msgspec.Struct):
@@ -43,18 +52,19 @@ class TailService:
         counts = [await self._count(attempt) for attempt in attempts]
         total = sum(counts)
         wanted = total if limit == 0 else min(total, DEFAULT_LINES if limit is None else limit)
-        skip = total - wanted
-        events: list[LogEvent] = []
-        for attempt, count in zip(attempts, counts, strict=True):
+        events = self._events(list(zip(attempts, counts, strict=True)), total - wanted)
+        return EventsAnswer(total=total, truncated=wanted < total, events=events)
+
+    async def _events(self, attempts: Sequence[tuple[AttemptLog, int]], skip: int) -> AsyncIterator[list[LogEvent]]:
+        for attempt, count in attempts:
             if skip >= count:
                 skip -= count
                 continue
             async for frame in self._reader.frames(attempt.id, skip):
-                events += events_of(frame, skip, count)
+                yield await _aside(frame, events_of, frame, skip, count)
                 if frame.end >= count:
                     break
             skip = 0
-        return EventsAnswer(total=total, truncated=wanted < total, events=events)
 
     async def status_events(self, execution_id: UUID, limit: int | None) -> StatusEventsAnswer:
         """The first `limit` status lines: what the worker said and how the status changed, by time."""
@@ -87,7 +97,7 @@ class TailService:
             if cursor < offset + count:
                 first = max(cursor - offset, 0)
                 async for frame in self._reader.frames(attempt.id, first):
-                    lines = [line for line in numbered_lines(frame, first, offset) if line.line < offset + count]
+                    lines = await _aside(frame, numbered_lines, frame, first, count, offset)
                     if not lines:
                         break
                     yield lines
@@ -107,3 +117,10 @@ class TailService:
         if attempt.total_lines is not None:
             return attempt.total_lines
         return await self._reader.line_count(attempt.id)
+
+
+async def _aside(frame: Frame, render: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Render a frame, in a thread when it has many lines."""
+    if frame.header.lines <= _QUICK_LINES:
+        return render(*args, **kwargs)
+    return await asyncio.to_thread(render, *args, **kwargs)

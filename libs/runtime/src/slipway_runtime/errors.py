@@ -7,25 +7,25 @@ class ContainerError(Exception):
     code = "internal"
 
 
-class RuntimeUnavailable(ContainerError):  # noqa: N818 - named for what happened
+class RuntimeUnavailable(ContainerError):
     """The engine or a program that the runtime needs does not answer on this machine."""
 
     code = "runtime_unavailable"
 
 
-class ImageMissing(ContainerError):  # noqa: N818 - named for what happened
+class ImageMissing(ContainerError):
     """The registry answered that there is no such image."""
 
     code = "image_missing"
 
 
-class ImageDenied(ContainerError):  # noqa: N818 - named for what happened
+class ImageDenied(ContainerError):
     """The registry refused the image with the credentials given."""
 
     code = "image_denied"
 
 
-class RegistryUnreachable(ContainerError):  # noqa: N818 - named for what happened
+class RegistryUnreachable(ContainerError):
     """The registry did not answer. Trying again later may help."""
 
     code = "registry_unreachable"

@@ -43,8 +43,8 @@ class VenvPool:
         """Delete the spare one."""
         spare, self._spare = self._spare, None
         if spare is not None:
-            spare.cancel()
-            with contextlib.suppress(asyncio.CancelledError, RuntimeUnavailable):
+            # Waited for, not cancelled: the installer may have children of its own.
+            with contextlib.suppress(RuntimeUnavailable):
                 path = await spare
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 

@@ -99,9 +99,12 @@ class OutputCollector:
             for one in waiting:
                 await self._upload(one, properties.get(one.name, {}), live=False)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_AT_ONCE, len(files))):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_AT_ONCE, len(files))):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     async def _upload_live(self, found: FoundFile) -> None:
         if self._ledger.find(found) is not None:

@@ -16,7 +16,7 @@ _CALL_SECONDS: Final = 5.0
 _START_SECONDS: Final = 10.0
 
 
-class ShimUnreachable(Exception):  # noqa: N818 - says what happened, as the other errors here do
+class ShimUnreachable(Exception):
     """Nobody answers on a shim's or the zygote's socket."""
 
 
@@ -92,13 +92,16 @@ class ZygoteClient:
                 stderr=errors,
                 start_new_session=True,
             )
-        deadline = asyncio.get_running_loop().time() + _START_SECONDS
-        while asyncio.get_running_loop().time() < deadline and process.returncode is None:
-            try:
-                return int((await call(self._socket, {"op": "ping"}))["pid"])
-            except ShimUnreachable:
-                await asyncio.sleep(0.01)
-        raise ShimUnreachable(f"the zygote did not start; see {log}")
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                # It puts itself into the background as soon as its socket listens.
+                code = await process.wait()
+        except TimeoutError:
+            process.kill()
+            code = await process.wait()
+        if code:
+            raise ShimUnreachable(f"the zygote did not start; see {log}")
+        return int((await call(self._socket, {"op": "ping"}))["pid"])
 
 
 class ShimHandle:

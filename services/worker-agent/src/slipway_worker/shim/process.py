@@ -23,10 +23,10 @@ Ended = Callable[[int | None, int | None, bool, str | None], None]
 class ProcessRun:
     """A process and all its descendants. Orphans come back to the shim, so none gets away."""
 
-    def __init__(self, reactor: Reactor, spec: ProcessSpec, outputs: tuple[int, int], ended: Ended) -> None:
+    def __init__(self, reactor: Reactor, spec: ProcessSpec, pipes: Path, ended: Ended) -> None:
         self._reactor = reactor
         self._spec = spec
-        self._outputs = outputs
+        self._pipes = pipes
         self._ended = ended
         self._pid = 0
 
@@ -34,20 +34,25 @@ class ProcessRun:
         """Start it. What cannot be started ends at once, with the reason as error."""
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._reactor.watch_children(self._child_ended)
+        # Opened anew: the shim's own descriptors do not block, and a program must not inherit that.
+        outputs = [os.open(self._pipes / name, os.O_RDWR | os.O_CLOEXEC) for name in ("stdout", "stderr")]
         try:
             process = subprocess.Popen(
                 self._spec.argv,
                 env=self._spec.env,
                 cwd=self._spec.cwd,
                 stdin=subprocess.DEVNULL,
-                stdout=self._outputs[0],
-                stderr=self._outputs[1],
+                stdout=outputs[0],
+                stderr=outputs[1],
                 start_new_session=True,
                 preexec_fn=self._enter_limits,
             )
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             self._ended(None, None, False, f"{self._spec.argv[0]} could not be started: {error}")
             return
+        finally:
+            for descriptor in outputs:
+                os.close(descriptor)
         self._pid = process.pid
         # Reaped by the reactor, never by the Popen object.
         process.returncode = 0

@@ -75,8 +75,7 @@ class Shim:
 
     def _make_run(self) -> ProcessRun | DockerRun:
         if self._spec.process is not None:
-            outputs = (self._copier.pipes[0].descriptor, self._copier.pipes[1].descriptor)
-            return ProcessRun(self._reactor, self._spec.process, outputs, self._ended)
+            return ProcessRun(self._reactor, self._spec.process, self._layout.pipes, self._ended)
         if self._spec.docker is not None:
             return DockerRun(self._reactor, self._spec.docker, self._ended)
         raise ValueError("the spec names neither a process nor a container")

@@ -78,11 +78,13 @@ class Zygote:
 
 
 def main() -> None:
-    """Begin a session of its own and serve."""
-    with contextlib.suppress(PermissionError):
-        os.setsid()
+    """Listen, leave the caller's session and serve in the background; the caller's process ends when it can connect."""
+    zygote = Zygote(Path(sys.argv[1]).absolute())
+    if os.fork():
+        os._exit(0)
+    os.setsid()
     os.chdir("/")
-    Zygote(Path(sys.argv[1])).serve()
+    zygote.serve()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ class AttemptLog:
         return not self._journal.entries
 
     @property
+    def is_open(self) -> bool:
+        """Whether lines are being sent."""
+        return self._sender is not None
+
+    @property
     def lines(self) -> int:
         """Number of lines, complete after `close`."""
         return self._reader.lines if self._reader else 0

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from slipway_kit.egress import EgressRules
 from slipway_kit.errors import NotFound, SlipwayError, Unavailable
@@ -13,6 +13,7 @@ from slipway_runtime.config_files import write_config_files
 from slipway_runtime.layout import ShimSpec
 from slipway_schemas.attempts import CodeArchive, Materials, MaterialsRequest, ResolvedInput
 from slipway_schemas.lifecycles import AttemptPhase, EndReason
+from slipway_storage.checksums import HashName
 from slipway_storage.transfer import download
 from slipway_worker.attempts.code_archive import unpack
 from slipway_worker.attempts.controls import Controls
@@ -24,6 +25,8 @@ from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.cache.input_cache import CachedFile
 from slipway_worker.images.pulling import ensure_image
 from slipway_worker.inputs.fetching import InputFetcher
+
+_CODE_HASHES: Final[tuple[HashName, ...]] = ("sha256",)
 
 Want = Literal["code", "inputs", "secrets", "registry", "api"]
 
@@ -118,7 +121,7 @@ class Preparation:
                 target,
                 expected_size=code.size,
                 expected={"sha256": code.sha256},
-                hashes=("sha256",),
+                hashes=_CODE_HASHES,
                 renew=self._new_code_url,
             )
             return CachedFile(key=key, size=got.size, md5="", sha1="", sha256=got.digests["sha256"])

@@ -30,8 +30,8 @@ class Relay(Protocol):
 class LogSender:
     """Moves one attempt's log out of the machine.
 
-    `on_records` gets every metadata record from number `seen` on once, in order. `on_trouble` gets a sentence while the service is
-    away and an empty one when it is back.
+    `on_records` gets every metadata record from number `seen` on once, in order. `on_trouble` gets a sentence
+    while the service is away and an empty one when it is back.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ RuntimeName = Literal["auto", "docker", "process", "fake"]
 
 
 class CacheSettings(Group):
-    """The cache of input files. Above `high_water` × `max_bytes` the oldest go, down to `low_water` × it."""
+    """The cache of input files. Above `high_water` times `max_bytes` the oldest go, down to `low_water` times it."""
 
     max_bytes: int = Field(default=100 * 1024**3, ge=0)
     high_water: float = Field(default=0.9, gt=0, le=1)

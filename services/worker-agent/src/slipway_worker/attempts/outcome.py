@@ -13,7 +13,7 @@ KILLED_CODE = 137
 STOPPED_CODE = 130
 
 
-class AttemptFailure(Exception):  # noqa: N818 - carries the reason that the attempt fails for
+class AttemptFailure(Exception):
     """The attempt cannot go on. `retryable`: another worker, or another time, may help."""
 
     def __init__(self, reason: EndReason, message: str, *, retryable: bool = False) -> None:

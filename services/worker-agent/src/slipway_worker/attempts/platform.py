@@ -22,7 +22,7 @@ _CALL_SECONDS: Final = 60.0
 _LOG_SECONDS: Final = 30.0
 
 
-class Superseded(Exception):  # noqa: N818 - says what happened
+class Superseded(Exception):
     """Another attempt has taken over: nothing of this one is wanted any more."""
 
 

@@ -30,8 +30,8 @@ class Relay(Protocol):
 class LogSender:
     """Moves one attempt's log out of the machine.
 
-    `on_records` gets every metadata record once, in order. `on_trouble` gets a sentence while the service is
-    away and an empty one when it is back.
+    `on_records` gets every metadata record from number `seen` on once, in order. `on_trouble` gets a sentence
+    while the service is away and an empty one when it is back.
     """
 
     def __init__(
@@ -42,13 +42,14 @@ class LogSender:
         *,
         on_records: Callable[[Sequence[NumberedRecord]], None],
         on_trouble: Callable[[str], None],
+        seen: int = 0,
     ) -> None:
         self._reader = reader
         self._relay = relay
         self._clock = clock
         self._on_records = on_records
         self._on_trouble = on_trouble
-        self._seen_records = 0
+        self._seen_records = seen
         self._next = 0
         self._metadata_next = 0
         self._durable = 0

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from slipway_db import Database, Doorbell, check_schema
 from slipway_gateway.code.packages import PackageService
 from slipway_gateway.code.service import CodeService
-from slipway_gateway.data.services import DataServices
 from slipway_gateway.code.snapshots import SnapshotService
+from slipway_gateway.data.services import DataServices
 from slipway_gateway.database import MIGRATIONS, SCHEMA
 from slipway_gateway.environments.service import EnvironmentService
 from slipway_gateway.executions.materials import MaterialsService

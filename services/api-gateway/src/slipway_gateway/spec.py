@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
-from slipway_db import LoopRunner
+from slipway_db import Loop, LoopRunner
 from slipway_events import EventConsumer, EventRelay
 from slipway_events.relay import ConsumerRef
 from slipway_gateway.app import public_app, workers_app
@@ -35,7 +35,7 @@ def schema_apps() -> Apps:
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
     relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
-    loops = [
+    loops: list[Loop] = [
         ArchiveLoop(context.snapshots),
         AbortUploads(context.db, context.data.stores, context.clock),
         *relay.loops(),

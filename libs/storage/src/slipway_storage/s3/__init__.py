@@ -1,0 +1,1 @@
+"""Any S3-compatible service."""

@@ -1,0 +1,1 @@
+"""Suites that every provider of a protocol passes."""

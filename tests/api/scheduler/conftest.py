@@ -32,8 +32,7 @@ PASSWORDS = {"scheduler": "s", "gateway": "g", "logs": "l"}
 TEMPLATE = "slipway_scheduler_template"
 
 _GATEWAY_EVENTS = (
-    "CREATE TABLE gateway.events (position bigint, id uuid, name text, key text, actor int,"
-    " occurred_at timestamptz DEFAULT now(), payload jsonb)",
+    "CREATE TABLE gateway.events (position int, id uuid, name text, key text, actor int, occurred_at date, payload json)",  # noqa: E501
     "CREATE VIEW gateway_pub.event_v1 AS SELECT * FROM gateway.events",
     "GRANT SELECT ON gateway_pub.event_v1 TO slipway_scheduler",
 )

@@ -115,7 +115,8 @@ FROM attempts WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
 _MARK = text("""
 UPDATE attempts SET accepted_at = coalesce(accepted_at, least(now(), CAST(:accepted_at AS timestamptz))),
-    user_code_at = coalesce(user_code_at, least(now(), CAST(:user_code_at AS timestamptz))),
+    user_code_at = coalesce(user_code_at,
+        CASE WHEN CAST(:user_code_at AS timestamptz) > now() THEN now() ELSE :user_code_at END),
     last_seq = greatest(last_seq, :last_seq)
 WHERE id = :attempt_id
 """)

@@ -1,7 +1,10 @@
 """First schema: environments, workers, executions, attempts, leases, and what is published of them."""
 
+from typing import cast
+
 import sqlalchemy as sa
 from alembic import op
+from alembic.operations import Operations
 from sqlalchemy.dialects import postgresql
 
 from slipway_db import create_consumer, create_outbox
@@ -17,13 +20,14 @@ def upgrade() -> None:
     _workers()
     _executions()
     _attempts()
-    create_outbox(op, "scheduler", readers=["gateway", "logs"])
-    create_consumer(op, "scheduler", publishers=["gateway"])
-    views.create_view(op, "execution_v1", views.EXECUTION_V1)
-    views.create_view(op, "attempt_v1", views.ATTEMPT_V1)
-    views.create_view(op, "transition_v1", views.TRANSITION_V1)
-    views.create_view(op, "environment_v1", views.ENVIRONMENT_V1)
-    views.create_view(op, "worker_v1", views.WORKER_V1)
+    publish = cast(Operations, op)  # the module stands for the operations of the running migration
+    create_outbox(publish, "scheduler", readers=["gateway", "logs"])
+    create_consumer(publish, "scheduler", publishers=["gateway"])
+    views.create_view(publish, "execution_v1", views.EXECUTION_V1)
+    views.create_view(publish, "attempt_v1", views.ATTEMPT_V1)
+    views.create_view(publish, "transition_v1", views.TRANSITION_V1)
+    views.create_view(publish, "environment_v1", views.ENVIRONMENT_V1)
+    views.create_view(publish, "worker_v1", views.WORKER_V1)
 
 
 def _environments() -> None:

@@ -13,7 +13,7 @@ from slipway_gateway.database import MIGRATIONS as GATEWAY
 from slipway_gateway.identity.domain import TokenKind
 from slipway_gateway.identity.service import AccountService, TokenService
 from slipway_kit.errors import NotFound
-from slipway_kit.keys import generate_keypair
+from slipway_kit.keys import generate_keypair, read_pepper
 from slipway_logs.spec import MIGRATIONS as LOGS
 from slipway_scheduler.database import MIGRATIONS as SCHEDULER
 from slipway_scheduler.environments.service import EnvironmentService
@@ -82,7 +82,7 @@ async def first_accounts(gateway: Database, scheduler: Database, home: Home, url
 
 async def _administrator(gateway: Database, home: Home, url: str) -> Credentials:
     password = secrets.token_urlsafe(12)
-    pepper = home.secret("gateway-token-pepper").read_text()
+    pepper = read_pepper(home.secret("gateway-token-pepper"))
     async with gateway.transaction() as session:
         accounts = AccountService(session)
         try:
@@ -97,7 +97,7 @@ async def _administrator(gateway: Database, home: Home, url: str) -> Credentials
 
 async def _local_environment(scheduler: Database, home: Home) -> None:
     token_file = home.keys / "worker-group-token"
-    pepper = home.secret("scheduler-token-pepper").read_text()
+    pepper = read_pepper(home.secret("scheduler-token-pepper"))
     async with scheduler.transaction() as session:
         service = EnvironmentService(session, pepper)
         found = await EnvironmentStore(session).by_slug(ENVIRONMENT)

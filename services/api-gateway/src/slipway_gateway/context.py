@@ -30,11 +30,9 @@ from slipway_gateway.v0.urls import origin_of
 from slipway_kit.auth import AttemptVerifier, ServiceSigner
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.http import Neighbour
-from slipway_kit.keys import KeyFileError, load_private, load_trusted
+from slipway_kit.keys import KeyFileError, load_private, load_trusted, read_pepper
 from slipway_kit.metrics import ServiceMetrics
 from slipway_storage import ObjectStore, open_store
-
-MIN_PEPPER_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -176,18 +174,6 @@ def read_key(file: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise KeyFileError(f"{file} must hold {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits.")
     return key
-
-
-def read_pepper(file: Path) -> str:
-    """The key of the token hashes. Raises `KeyFileError` when it is short."""
-    raw = _read(file)
-    try:
-        pepper = raw.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        pepper = raw.hex()
-    if len(pepper) < MIN_PEPPER_LENGTH:
-        raise KeyFileError(f"{file} must hold at least {MIN_PEPPER_LENGTH} characters of random text.")
-    return pepper
 
 
 def _read(file: Path) -> bytes:

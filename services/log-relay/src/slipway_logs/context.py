@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry
@@ -14,7 +13,7 @@ from slipway_db import Database, Doorbell
 from slipway_events import EventConsumer, connect_redis
 from slipway_kit.auth import AttemptVerifier, ServiceVerifier
 from slipway_kit.clock import Clock, SystemClock
-from slipway_kit.keys import KeyFileError, load_trusted
+from slipway_kit.keys import KeyFileError, load_trusted, read_pepper
 from slipway_kit.metrics import ServiceMetrics
 from slipway_logs.access import UserAccess
 from slipway_logs.archive.reader import LogReader
@@ -116,7 +115,7 @@ async def open_context(settings: LogsSettings) -> AsyncIterator[LogsContext]:
     trusted = load_trusted(settings.keys.trusted_keys_dir)
     if "scheduler" not in trusted:
         raise KeyFileError(f"{settings.keys.trusted_keys_dir} has no scheduler.pub.pem, which attempt tokens need.")
-    user_pepper = _read_pepper(settings.token_pepper_file)
+    user_pepper = read_pepper(settings.token_pepper_file)
     metrics = LogsMetrics(ServiceMetrics(CollectorRegistry(), "logs"))
     db = Database(settings.database.url.get_secret_value(), schema="logs", pool_size=settings.database.pool_size)
     redis = connect_redis(settings.redis.url.get_secret_value())
@@ -139,15 +138,3 @@ async def open_context(settings: LogsSettings) -> AsyncIterator[LogsContext]:
         await store.close()
         await redis.aclose()
         await db.close()
-
-
-def _read_pepper(file: Path) -> str:
-    """The gateway's pepper, read as the gateway reads it: text, or the hex digits of bytes that are no text."""
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise KeyFileError(f"The pepper of the user tokens cannot be read: {error}.") from error
-    try:
-        return raw.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return raw.hex()

@@ -124,7 +124,9 @@ class Attempt:
             stop = first
             while stop < end and self.lines[stop][0] == stream and stop - first < size:
                 stop += 1
-            made.append(frame([line for _, line in self.lines[first:stop]], first, stream=stream, time_us=time_us + first))
+            made.append(
+                frame([line for _, line in self.lines[first:stop]], first, stream=stream, time_us=time_us + first)
+            )
             first = stop
         return made
 
@@ -185,7 +187,9 @@ class World:
         return execution_id
 
     async def set_status(self, execution_id: UUID, status: str) -> None:
-        await self.admin.execute("UPDATE scheduler_pub.execution_v1 SET status = $2 WHERE id = $1", execution_id, status)
+        await self.admin.execute(
+            "UPDATE scheduler_pub.execution_v1 SET status = $2 WHERE id = $1", execution_id, status
+        )
 
     async def add_attempt(self, execution_id: UUID | None = None, number: int = 1) -> Attempt:
         attempt = Attempt(execution_id or await self.add_execution(), number)
@@ -210,7 +214,9 @@ class World:
             "UPDATE scheduler_pub.attempt_v1 SET superseded = true, ended_at = now() WHERE id = $1", attempt.id
         )
 
-    async def add_transition(self, execution_id: UUID, position: int, before: str | None, after: str, at_us: int) -> None:
+    async def add_transition(
+        self, execution_id: UUID, position: int, before: str | None, after: str, at_us: int
+    ) -> None:
         await self.admin.execute(
             "INSERT INTO scheduler_pub.transition_v1 VALUES ($1, $2, $3, $4, NULL, '', $5)",
             execution_id,
@@ -220,7 +226,9 @@ class World:
             datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us),
         )
 
-    async def add_user(self, token: str, *, user_id: int = 1, sees: bool = True, expires: datetime | None = None) -> str:
+    async def add_user(
+        self, token: str, *, user_id: int = 1, sees: bool = True, expires: datetime | None = None
+    ) -> str:
         await self.admin.execute(
             "INSERT INTO gateway_pub.token_v1 VALUES ($1, $2, 'user', false, $3, NULL)",
             token_hash(token, PEPPER),
@@ -237,7 +245,9 @@ class World:
 class Relay:
     """One relay without its background tasks: what they do is called by hand."""
 
-    def __init__(self, context: LogsContext, world: World, client: httpx.AsyncClient, internal: httpx.AsyncClient) -> None:
+    def __init__(
+        self, context: LogsContext, world: World, client: httpx.AsyncClient, internal: httpx.AsyncClient
+    ) -> None:
         self.context = context
         self.factory = Factory(context)
         self.archive = self.factory.archive()

@@ -176,7 +176,7 @@ async def test_archive_equals_what_was_printed(database_url: str, any_redis_url:
         settings_of_both = relay_settings(world, database_url, any_redis_url)
         async with open_relay(world, settings_of_both) as one, open_relay(world, settings_of_both) as two:
 
-            @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
             @given(st.lists(_LINE, min_size=1, max_size=60), st.lists(_STEP, max_size=30))
             def runs(lines: list[tuple[LogStream, bytes]], steps: list[Step]) -> None:
                 asyncio.run_coroutine_threadsafe(_run([one, two], lines, steps), loop).result(60)

@@ -61,6 +61,8 @@ def template_database(postgres_server: Any) -> str:
     name = "slipway_logs_template"
 
     async def make() -> None:
+        if await postgres_server.has_database(name):
+            return  # several folders use this fixture, and each has its own instance of it
         admin_url = await postgres_server.create_database(name)
         services = [MIGRATIONS, *_NEIGHBOURS]
         await bootstrap(admin_url, services, {spec.service: PASSWORD for spec in services})
@@ -79,7 +81,9 @@ def redis_server(server_home: Path) -> Iterator[str | None]:
     if shutil.which("redis-server") is None:
         yield None
         return
-    server = EmbeddedValkey(server_home / "redis", ValkeyOptions(durable=False, binary="redis-server"))
+    server = EmbeddedValkey(
+        server_home / f"redis-{uuid4().hex[:8]}", ValkeyOptions(durable=False, binary="redis-server")
+    )
     asyncio.run(server.start())
     yield server.url
     asyncio.run(server.destroy())
@@ -368,9 +372,8 @@ async def served(world: World, database_url: str, valkey_url: str) -> AsyncItera
     ports = {"public_port": 0, "workers_port": 0, "internal_port": 0}
     settings = relay_settings(world, database_url, valkey_url, http=ports)
     supervisor = Supervisor([(SPEC, settings)])
-    async with supervisor.running():
-        async with Served(world, supervisor.ports["logs"]) as made:
-            yield made
+    async with supervisor.running(), Served(world, supervisor.ports["logs"]) as made:
+        yield made
 
 
 class Served:

@@ -108,16 +108,16 @@ async def test_a_slow_reader_holds_up_nobody(served: Served) -> None:
             return count
 
         reader = asyncio.create_task(read_all())
-        for first in range(0, 12_000, 60):
+        for first in range(0, 6_000, 60):
             await served.send(attempt, frame([line] * 60, first))
-        await served.send(attempt, end_frame(12_000))
-        await served.world.end(attempt, lines=12_000)
+        await served.send(attempt, end_frame(6_000))
+        await served.world.end(attempt, lines=6_000)
         await served.world.set_status(attempt.execution_id, "complete")
-        assert await reader == 12_000
+        assert await reader == 6_000
         count = 0
         async for _, kind, lines in sse_events(slow):
             count += len(lines) if kind == "lines" else 0
-        assert count == 12_000, "it reads the rest from the archive"
+        assert count == 6_000, "it reads the rest from the archive"
 
 
 async def test_stopping_the_service_ends_the_streams(world: World, database_url: str, valkey_url: str) -> None:

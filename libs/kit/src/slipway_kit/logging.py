@@ -45,9 +45,7 @@ def configure(service: str, level: str = "INFO", json: bool = True) -> None:
         if json
         # Plain tracebacks: the default one prints local variables, and those may hold secrets.
         else [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
     )
     handler = logging.StreamHandler(sys.stderr)

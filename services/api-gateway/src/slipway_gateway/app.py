@@ -6,7 +6,12 @@ from fastapi import APIRouter, FastAPI
 
 from slipway_gateway import index_v0
 from slipway_gateway.context import GatewayContext
+from slipway_gateway.data import aliases_api_v0 as aliases_api
+from slipway_gateway.data import api_v0 as data_api
+from slipway_gateway.data import stores_api_v0 as stores_api
 from slipway_gateway.environments import api_v0 as environments_api
+from slipway_gateway.executions import api_v0 as executions_api
+from slipway_gateway.executions import container_api, workers_api
 from slipway_gateway.identity import api_v0 as identity_api
 from slipway_gateway.projects import api_v0 as projects_api
 from slipway_kit.app import create_app
@@ -19,6 +24,11 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
     identity_api.router,
     projects_api.router,
     environments_api.router,
+    executions_api.router,
+    container_api.router,
+    data_api.router,
+    aliases_api.router,
+    stores_api.router,
 )
 """Everything below `/api/v0`. A feature adds its router here."""
 
@@ -36,6 +46,8 @@ def public_app(context: GatewayContext | None) -> FastAPI:
     )
     for router in V0_ROUTERS:
         app.include_router(router, prefix="/api/v0")
+    app.include_router(executions_api.router_v1, prefix="/api/v1")
+    app.include_router(container_api.root_router)
     if context is not None:
         _attach(app, context)
     return app
@@ -48,6 +60,7 @@ def workers_app(context: GatewayContext | None) -> FastAPI:
         style=ErrorStyle.PROBLEM,
         metrics=context.metrics if context is not None else None,
     )
+    app.include_router(workers_api.router)
     if context is not None:
         _attach(app, context)
     return app

@@ -12,8 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_db import Database, Doorbell, check_schema
 from slipway_gateway.code.service import CodeService
+from slipway_gateway.data.services import DataServices
 from slipway_gateway.database import MIGRATIONS, SCHEMA
 from slipway_gateway.environments.service import EnvironmentService
+from slipway_gateway.executions.materials import MaterialsService
+from slipway_gateway.executions.service import ExecutionService
+from slipway_gateway.executions.tokens import ExecutionTokens
 from slipway_gateway.identity.service import AccountService, LoginService, TokenService
 from slipway_gateway.identity.usage import TokenUsage
 from slipway_gateway.projects.service import ProjectService
@@ -49,6 +53,10 @@ class GatewayContext:
     token_pepper: str
     token_usage: TokenUsage
     login: LoginService
+    data: DataServices
+    executions: ExecutionService
+    materials: MaterialsService
+    execution_tokens: ExecutionTokens
 
     @property
     def public_origin(self) -> str:
@@ -120,6 +128,10 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         vault = Vault(read_key(settings.secret_key_file))
         pepper = read_pepper(settings.token_pepper_file)
         usage = TokenUsage(db)
+        data = DataServices.build(db, vault, object_store)
+        stack.push_async_callback(data.stores.close)
+        execution_tokens = ExecutionTokens(load_private(settings.keys.private_key_file))
+        worker_origin = origin_of(settings.worker_url or settings.public_url)
         stack.push_async_callback(usage.flush)
         yield GatewayContext(
             settings=settings,
@@ -136,6 +148,10 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             token_pepper=pepper,
             token_usage=usage,
             login=LoginService(db, pepper, clock),
+            data=data,
+            executions=ExecutionService(db, scheduler, vault, None),
+            materials=MaterialsService(db, vault, data.stores, data.datums, execution_tokens, worker_origin),
+            execution_tokens=execution_tokens,
         )
 
 

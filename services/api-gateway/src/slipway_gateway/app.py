@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from slipway_gateway import index_v0
+from slipway_gateway.code import api_v0 as code_api
 from slipway_gateway.context import GatewayContext
 from slipway_gateway.data import aliases_api_v0 as aliases_api
 from slipway_gateway.data import api_v0 as data_api
@@ -14,6 +15,7 @@ from slipway_gateway.executions import api_v0 as executions_api
 from slipway_gateway.executions import container_api, workers_api
 from slipway_gateway.identity import api_v0 as identity_api
 from slipway_gateway.projects import api_v0 as projects_api
+from slipway_gateway.web.pages import install_pages
 from slipway_kit.app import create_app
 from slipway_kit.errors import ErrorStyle
 from slipway_storage import LocalStore, local_store_app
@@ -23,6 +25,7 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
     index_v0.router,
     identity_api.router,
     projects_api.router,
+    code_api.router,
     environments_api.router,
     executions_api.router,
     container_api.router,
@@ -31,8 +34,6 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
     stores_api.router,
 )
 """Everything below `/api/v0`. A feature adds its router here."""
-
-"""Pages for browsers."""
 
 
 def _style_of(path: str) -> ErrorStyle:
@@ -50,6 +51,7 @@ def public_app(context: GatewayContext | None) -> FastAPI:
     app.include_router(container_api.root_router)
     if context is not None:
         _attach(app, context)
+        install_pages(app)
     return app
 
 

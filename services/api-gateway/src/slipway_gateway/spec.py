@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
-from slipway_db import LoopRunner
+from slipway_db import Loop, LoopRunner
 from slipway_events import EventConsumer, EventRelay
 from slipway_events.relay import ConsumerRef
 from slipway_gateway.app import public_app, workers_app
+from slipway_gateway.code.loops import ArchiveLoop
 from slipway_gateway.context import GatewayContext, open_context
 from slipway_gateway.data.consumers import abort_uploads_of_ended
 from slipway_gateway.data.loops import AbortUploads
@@ -34,7 +35,11 @@ def schema_apps() -> Apps:
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
     relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
-    loops = [AbortUploads(context.db, context.data.stores, context.clock), *relay.loops()]
+    loops: list[Loop] = [
+        ArchiveLoop(context.snapshots),
+        AbortUploads(context.db, context.data.stores, context.clock),
+        *relay.loops(),
+    ]
     handlers = {ExecutionStateChanged.name: abort_uploads_of_ended}
     consumer = EventConsumer(context.db, context.redis, EXECUTION_EVENTS, "scheduler", handlers)
     return [

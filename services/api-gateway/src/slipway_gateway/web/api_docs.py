@@ -75,7 +75,7 @@ def _parameters(operation: dict[str, Any], document: dict[str, Any]) -> list[Fie
 
 def _body(operation: dict[str, Any], document: dict[str, Any]) -> list[Field]:
     content = operation.get("requestBody", {}).get("content", {})
-    schema = next((one.get("schema", {}) for one in content.values()), {})
+    schema: dict[str, Any] = next((one.get("schema", {}) for one in content.values()), {})
     schema = _resolved(schema, document)
     required = set(schema.get("required", ()))
     return [

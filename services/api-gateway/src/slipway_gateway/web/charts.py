@@ -28,7 +28,9 @@ class Chart:
 
 def charts_of(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """A chart for each key that has at least two numbers, in the order in which keys first appear."""
-    axis = next((key for key in _AXES if sum(_number(one.get(key)) is not None for one in records) >= _FEWEST_POINTS), "")
+    axis = next(
+        (key for key in _AXES if sum(_number(one.get(key)) is not None for one in records) >= _FEWEST_POINTS), ""
+    )
     names = dict.fromkeys(key for record in records for key in record if key != axis and not key.startswith("_"))
     charts = []
     for name in names:

@@ -30,9 +30,7 @@ async def files(
 ) -> Response:
     """Files of a project, by name and tag."""
     project = await project_at(context, user, owner, name)
-    wanted = DatumFilter(
-        project_id=project.id, name=search.strip() or None, tags=(tag.strip(),) if tag.strip() else ()
-    )
+    wanted = DatumFilter(project_id=project.id, name=search.strip() or None, tags=(tag.strip(),) if tag.strip() else ())
     page = await context.data.datums.page(user, wanted, part(offset))
     return render(
         request,

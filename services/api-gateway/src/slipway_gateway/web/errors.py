@@ -50,7 +50,7 @@ class PageRoute(APIRoute):
                 return await handler(request)
             except (SlipwayError, RequestValidationError, HTTPException):
                 raise
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, the browser gets a page
                 _LOG.exception("page_crashed", path=request.url.path, method=request.method)
                 return await error_page(request, _INTERNAL, "Something went wrong on the server.")
 

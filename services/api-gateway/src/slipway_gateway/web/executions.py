@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import RootModel
 
@@ -111,9 +111,7 @@ async def raw_log(owner: str, name: str, execution_id: str, user: PageUser, cont
 
 
 @router.post("/execution/{execution_id}/stop/")
-async def stop(
-    owner: str, name: str, execution_id: str, user: PageUser, context: Context, _form: PageForm
-) -> Response:
+async def stop(owner: str, name: str, execution_id: str, user: PageUser, context: Context, _form: PageForm) -> Response:
     """Ask an execution to stop; a second time, kill it."""
     project, detail = await _execution_at(context, user, owner, name, execution_id)
     await context.executions.stop(user, str(detail.execution.id))
@@ -121,9 +119,7 @@ async def stop(
 
 
 @router.post("/execution/{execution_id}/copy/")
-async def copy(
-    owner: str, name: str, execution_id: str, user: PageUser, context: Context, _form: PageForm
-) -> Response:
+async def copy(owner: str, name: str, execution_id: str, user: PageUser, context: Context, _form: PageForm) -> Response:
     """The same run again."""
     project, detail = await _execution_at(context, user, owner, name, execution_id)
     copied = await context.executions.copy(user, str(detail.execution.id))

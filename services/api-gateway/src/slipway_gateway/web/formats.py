@@ -8,6 +8,7 @@ _STEP = 1024
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _SHORT_SHA, _SHORT_PACKAGE = 10, 11
 _RECENT_DAYS = 30
+_NOTHING = "\N{EN DASH}"
 
 
 def moment(value: datetime) -> str:
@@ -33,7 +34,7 @@ def ago(value: datetime, now: datetime) -> str:
 def duration(seconds: float | None) -> str:
     """A length of time with its two largest units."""
     if seconds is None:
-        return "–"
+        return _NOTHING
     whole = int(seconds)
     if whole < _MINUTE:
         return f"{seconds:.1f} s"
@@ -47,7 +48,7 @@ def duration(seconds: float | None) -> str:
 def size(count: float | None) -> str:
     """A number of bytes in the unit that fits."""
     if count is None:
-        return "–"
+        return _NOTHING
     value, unit = float(count), 0
     while value >= _STEP and unit < len(_UNITS) - 1:
         value, unit = value / _STEP, unit + 1
@@ -69,7 +70,7 @@ def short_commit(identifier: str) -> str:
 def value_text(value: Any) -> str:
     """A parameter's or setting's value."""
     if value is None:
-        return "–"
+        return _NOTHING
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):

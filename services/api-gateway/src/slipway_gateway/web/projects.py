@@ -109,9 +109,7 @@ async def link_repository(
 
 
 @router.post("/fetch/")
-async def fetch(
-    request: Request, owner: str, name: str, user: PageUser, context: Context, _form: PageForm
-) -> Response:
+async def fetch(request: Request, owner: str, name: str, user: PageUser, context: Context, _form: PageForm) -> Response:
     """Fetch branches and tags, and say what that brought."""
     project = await project_at(context, user, owner, name)
     try:
@@ -154,9 +152,7 @@ async def delete_variable(owner: str, name: str, user: PageUser, context: Contex
     return RedirectResponse(address_of(project, "variables"), 303)
 
 
-def _variables(
-    request: Request, user: User, project: Project, values: dict[str, Any], problems: Problems
-) -> Response:
+def _variables(request: Request, user: User, project: Project, values: dict[str, Any], problems: Problems) -> Response:
     status = 400 if problems else 200
     return render(
         request, "variables.html", user=user, status=status, project=project, values=values, problems=problems

@@ -1,5 +1,6 @@
 """Renders templates into answers with the headers that guard a page."""
 
+import shlex
 from typing import Any
 from urllib.parse import quote
 
@@ -8,8 +9,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from slipway_gateway.identity import csrf
-from slipway_gateway.identity.domain import User
 from slipway_gateway.identity.dependencies import SESSION_COOKIE, context_of
+from slipway_gateway.identity.domain import User
 from slipway_gateway.web import formats
 from slipway_gateway.web.assets import Assets
 
@@ -45,6 +46,7 @@ class Renderer:
             number=formats.number,
             short_commit=formats.short_commit,
             value_text=formats.value_text,
+            quoted=shlex.quote,
         )
 
     def page(

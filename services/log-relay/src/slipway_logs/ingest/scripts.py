@@ -76,7 +76,7 @@ if next == durable then
   redis.call('ZREM', KEYS[3], KEYS[1])
   return 1
 end
-local pending = redis.call('HINCRBY', KEYS[2], 'pending', -tonumber(ARGV[2]))
+local pending = redis.call('HINCRBY', KEYS[2], 'pending', 0 - tonumber(ARGV[2])) -- not -x: Redis refuses the text of minus zero
 local score = redis.call('ZSCORE', KEYS[3], KEYS[1])
 if score ~= '0' then
   redis.call('ZADD', KEYS[3], pending >= tonumber(ARGV[5]) and 1 or ARGV[3], KEYS[1])

@@ -86,6 +86,8 @@ class Platform:
                 credentials = await self._first_accounts(servers)
                 ports = Ports.pick()
                 settings = service_settings(self._options, self._home, ports, servers.database_urls, servers.redis_url)
+                for name in SPECS:
+                    self._home.save_environment(name, environment_of(name, settings[name]))
                 await self._start_services(stack, settings)
                 await self._wait_ready(ports)
                 yield RunningPlatform(credentials, servers.notices)

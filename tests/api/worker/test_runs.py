@@ -3,36 +3,16 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from slipway_kit.ids import new_id
-from slipway_schemas.attempts import ResolvedFile, ResolvedInput
+from slipway_schemas.attempts import ResolvedInput
 from slipway_schemas.lifecycles import EndReason
 from slipway_schemas.logs import LogStream
 from slipway_schemas.workers import Exited
-from slipway_testing.neighbours.agent_process import AgentProcess
 from slipway_testing.neighbours.platform import PlatformNeighbours
 
-StartAgent = Callable[..., Awaitable[AgentProcess]]
-
-
-async def stored_input(
-    platform: PlatformNeighbours, name: str, content: bytes, *, sha256: str | None = None
-) -> ResolvedInput:
-    datum = new_id()
-    key = f"data/{datum}"
-    await platform.gateway.store.put(key, content)
-    file = ResolvedFile(
-        name="numbers.csv",
-        uri=f"datum://{datum}",
-        url=await platform.gateway.url_of(key),
-        datum_id=datum,
-        size=len(content),
-        sha256=sha256 or hashlib.sha256(content).hexdigest(),
-        metadata=({"label": "a"},),
-        cache_key=f"datum:{datum}",
-    )
-    return ResolvedInput(name=name, input_id=new_id(), download="always", files=(file,))
-
+RunWorker = Callable[..., Awaitable[Path]]
+StoreInput = Callable[..., Awaitable[ResolvedInput]]
 
 SCRIPT = """
 echo "hello $GREETING"
@@ -58,9 +38,11 @@ exit 0
 """
 
 
-async def test_run_from_inputs_to_outputs(platform: PlatformNeighbours, start_agent: StartAgent) -> None:
-    agent = await start_agent()
-    data = await stored_input(platform, "data", b"1,2,3\n" * 1000)
+async def test_run_from_inputs_to_outputs(
+    platform: PlatformNeighbours, run_worker: RunWorker, store_input: StoreInput
+) -> None:
+    home = await run_worker()
+    data = await store_input("data", b"1,2,3\n" * 1000)
     attempt = await platform.assign(
         SCRIPT,
         files={"main.py": b"print(1)\n", "pkg/a.py": b""},
@@ -99,4 +81,4 @@ async def test_run_from_inputs_to_outputs(platform: PlatformNeighbours, start_ag
     assert "passwd is not uploaded" in statuses
     kinds = [one.kind for one in platform.scheduler.facts if one.attempt_id == attempt]
     assert kinds == ["accepted", "user_code_started", "exited"]
-    await platform.scheduler.until(lambda: not list((agent.home / "attempts").iterdir()))
+    await platform.scheduler.until(lambda: not list((home / "attempts").iterdir()))

@@ -22,7 +22,7 @@ from slipway_kit.auth import AttemptSigner, AttemptVerifier
 from slipway_kit.ids import new_id
 from slipway_schemas.attempts import AttemptDocument, CodeArchive, Materials, ResolvedInput, SecretValue
 from slipway_schemas.environments import EnvironmentSettings
-from slipway_schemas.executions import CodeRef, EnvironmentVariable, ExecutionSpec
+from slipway_schemas.executions import CodeRef, EnvironmentVariable, ExecutionSpec, InputSpec
 from slipway_storage.local.app import local_store_app
 from slipway_testing.neighbours.gateway import GatewayNeighbour
 from slipway_testing.neighbours.relay import RelayNeighbour
@@ -100,6 +100,7 @@ def make_document(
     environment_id: UUID | None = None,
     environment: EnvironmentSettings | None = None,
     variables: Mapping[str, str] | None = None,
+    declared: Sequence[str] = (),
     **spec: Any,
 ) -> AttemptDocument:
     """An attempt's document with sensible values for everything that a test does not care about."""
@@ -123,6 +124,7 @@ def make_document(
             image=spec.pop("image", "python:3.11"),
             command=(command,),
             interpolated_command=command,
+            inputs=tuple(InputSpec(name=name) for name in declared),
             environment_variables={name: EnvironmentVariable(value=value) for name, value in (variables or {}).items()},
             **spec,
         ),

@@ -61,6 +61,8 @@ def template_database(postgres_server: Any) -> str:
     name = "slipway_logs_template"
 
     async def make() -> None:
+        if await postgres_server.has_database(name):
+            return  # several folders use this fixture, and each has its own instance of it
         admin_url = await postgres_server.create_database(name)
         services = [MIGRATIONS, *_NEIGHBOURS]
         await bootstrap(admin_url, services, {spec.service: PASSWORD for spec in services})
@@ -79,7 +81,9 @@ def redis_server(server_home: Path) -> Iterator[str | None]:
     if shutil.which("redis-server") is None:
         yield None
         return
-    server = EmbeddedValkey(server_home / "redis", ValkeyOptions(durable=False, binary="redis-server"))
+    server = EmbeddedValkey(
+        server_home / f"redis-{uuid4().hex[:8]}", ValkeyOptions(durable=False, binary="redis-server")
+    )
     asyncio.run(server.start())
     yield server.url
     asyncio.run(server.destroy())

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from slipway_kit.errors import SlipwayError
 from slipway_kit.logging import get_logger
+from slipway_kit.tasks import cancel_and_wait
 from slipway_logs.ingest.hot_tail import HotTail
 from slipway_logs.tail.service import TailService
 
@@ -58,7 +59,7 @@ class TailHub:
             watch.viewers -= 1
             if watch.viewers == 0:
                 self._watches.pop(execution_id, None)
-                watch.task.cancel()
+                await cancel_and_wait(watch.task)
 
     async def _follow(self, execution_id: UUID, watch: Watch) -> None:
         while True:

@@ -15,6 +15,7 @@ from slipway_gateway.executions import api_v0 as executions_api
 from slipway_gateway.executions import container_api, workers_api
 from slipway_gateway.identity import api_v0 as identity_api
 from slipway_gateway.projects import api_v0 as projects_api
+from slipway_gateway.web.pages import install_pages
 from slipway_kit.app import create_app
 from slipway_kit.errors import ErrorStyle
 from slipway_storage import LocalStore, local_store_app
@@ -34,8 +35,6 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
 )
 """Everything below `/api/v0`. A feature adds its router here."""
 
-"""Pages for browsers."""
-
 
 def _style_of(path: str) -> ErrorStyle:
     return ErrorStyle.PROBLEM if path.startswith("/api/v1/") else ErrorStyle.V0
@@ -52,6 +51,7 @@ def public_app(context: GatewayContext | None) -> FastAPI:
     app.include_router(container_api.root_router)
     if context is not None:
         _attach(app, context)
+        install_pages(app)
     return app
 
 

@@ -221,7 +221,5 @@ async def test_logs_pass_through_byte_by_byte(lab, relay) -> None:
 
 async def test_cumulative_metadata_comes_from_the_relays_view(lab, execute) -> None:
     made = await lab.created()
-    await execute(
-        "INSERT INTO logs.metadata_latest VALUES ($1, NULL, $2, 1)", made["id"], json.dumps({"acc": 0.9})
-    )
+    await execute("INSERT INTO logs.metadata_latest VALUES ($1, NULL, $2, 1)", made["id"], json.dumps({"acc": 0.9}))
     assert (await lab.me.get(made["url"])).json()["cumulative_metadata"] == {"acc": 0.9}

@@ -20,7 +20,7 @@ from slipway_builder.spec import SPEC as BUILDER
 from slipway_db import Database, role_of
 from slipway_db.database import url_for_role
 from slipway_gateway.spec import SPEC as GATEWAY
-from slipway_kit.http import outside_client
+from slipway_kit.http import OutsideError, outside_client
 from slipway_kit.logging import get_logger
 from slipway_kit.service import ServiceSpec, Supervisor
 from slipway_logs.spec import SPEC as LOGS
@@ -165,7 +165,7 @@ class Platform:
                     for name, url in list(waiting.items()):
                         try:
                             answer = await client.get(url)
-                        except OSError as error:
+                        except OutsideError as error:
                             last[name] = str(error)
                             continue
                         if answer.status_code == 200:

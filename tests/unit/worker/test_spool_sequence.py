@@ -125,6 +125,13 @@ def test_torn_status_line_is_forgotten(tmp_path: Path) -> None:
     assert [entry.text for entry in journal_of(tmp_path).entries] == ["whole", "next"]
 
 
+def test_record_larger_than_one_read(tmp_path: Path) -> None:
+    data = b"x" * 9 + b"\n"
+    (tmp_path / spool_file_name(1)).write_bytes(RECORD_HEADER.pack(STDOUT, 1, 1_000_000) + data * 100_000)
+    lines, _ = read_all(reader_of(tmp_path, journal_of(tmp_path), complete=True))
+    assert len(lines) == 100_000
+
+
 def test_torn_record_at_the_end_of_a_file_is_left_out(tmp_path: Path) -> None:
     whole = RECORD_HEADER.pack(STDOUT, 1, 4) + b"one\n"
     (tmp_path / spool_file_name(1)).write_bytes(whole + RECORD_HEADER.pack(STDOUT, 2, 100) + b"torn")

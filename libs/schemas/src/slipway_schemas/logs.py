@@ -70,7 +70,8 @@ class FrameHeader(NamedTuple):
 
 FRAME_HEADER: Final = struct.Struct("<BBIQQqII")
 
-_LINE: Final = re.compile(rb"[^\r\n]*(?:\r?\n|\r(?!\n))")
+# The last alternative keeps an unfinished end linear: without it every place in it would be tried as a line's begin.
+_LINE: Final = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++")
 
 
 def split_lines(payload: bytes) -> list[bytes]:

@@ -18,7 +18,8 @@ def create_app(
 
     Routes are served with and without their trailing slash and with repeated slashes, never by redirect.
     """
-    app = FastAPI(title=title, version=version, redirect_slashes=False)
+    # The interactive pages of the framework load scripts from elsewhere; the gateway draws its own.
+    app = FastAPI(title=title, version=version, redirect_slashes=False, docs_url=None, redoc_url=None)
     install_error_handlers(app, style)
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(CollapseSlashes)

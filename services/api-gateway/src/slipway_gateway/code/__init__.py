@@ -1,0 +1,1 @@
+"""Repositories, commits, ad-hoc packages and archives."""

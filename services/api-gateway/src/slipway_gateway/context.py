@@ -1,0 +1,183 @@
+"""What the gateway's process holds, and the factory that builds services out of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from slipway_db import Database, Doorbell, check_schema
+from slipway_gateway.code.packages import PackageService
+from slipway_gateway.code.service import CodeService
+from slipway_gateway.code.snapshots import SnapshotService
+from slipway_gateway.data.services import DataServices
+from slipway_gateway.database import MIGRATIONS, SCHEMA
+from slipway_gateway.environments.service import EnvironmentService
+from slipway_gateway.executions.materials import MaterialsService
+from slipway_gateway.executions.service import ExecutionService
+from slipway_gateway.executions.tokens import ExecutionTokens
+from slipway_gateway.identity.service import AccountService, LoginService, TokenService
+from slipway_gateway.identity.usage import TokenUsage
+from slipway_gateway.projects.service import ProjectService
+from slipway_gateway.secrets.service import SecretService
+from slipway_gateway.secrets.vault import KEY_BYTES, Vault
+from slipway_gateway.settings import GatewaySettings
+from slipway_gateway.v0.urls import origin_of
+from slipway_kit.auth import AttemptVerifier, ServiceSigner
+from slipway_kit.clock import Clock, SystemClock
+from slipway_kit.http import Neighbour
+from slipway_kit.keys import KeyFileError, load_private, load_trusted, read_pepper
+from slipway_kit.metrics import ServiceMetrics
+from slipway_storage import ObjectStore, open_store
+
+
+@dataclass(frozen=True)
+class GatewayContext:
+    """All that outlives a request."""
+
+    settings: GatewaySettings
+    db: Database
+    redis: Redis
+    doorbell: Doorbell
+    clock: Clock
+    metrics: ServiceMetrics
+    object_store: ObjectStore
+    scheduler: Neighbour
+    logs: Neighbour
+    attempts: AttemptVerifier
+    vault: Vault
+    token_pepper: str
+    token_usage: TokenUsage
+    login: LoginService
+    data: DataServices
+    executions: ExecutionService
+    materials: MaterialsService
+    execution_tokens: ExecutionTokens
+    snapshots: SnapshotService
+    packages: PackageService
+
+    @property
+    def public_origin(self) -> str:
+        """`scheme://host:port` as clients and browsers see it."""
+        return origin_of(self.settings.public_url)
+
+
+class Factory:
+    """Builds the services of one unit of work."""
+
+    def __init__(self, context: GatewayContext, session: AsyncSession) -> None:
+        self.context = context
+        self.session = session
+
+    @cached_property
+    def tokens(self) -> TokenService:
+        """API tokens and sessions."""
+        return TokenService(self.session, self.context.token_pepper)
+
+    @cached_property
+    def accounts(self) -> AccountService:
+        """Users and organizations."""
+        return AccountService(self.session)
+
+    @cached_property
+    def secrets(self) -> SecretService:
+        """Values encrypted at rest."""
+        return SecretService(self.session, self.context.vault)
+
+    @cached_property
+    def projects(self) -> ProjectService:
+        """Projects and their variables."""
+        return ProjectService(self.session, self.accounts, self.secrets)
+
+    @cached_property
+    def code(self) -> CodeService:
+        """Repositories and commits, as far as rows tell; `context.snapshots` goes to git and to the store."""
+        return CodeService(self.session, self.secrets)
+
+    @cached_property
+    def environments(self) -> EnvironmentService:
+        """Environments that the caller may use."""
+        return EnvironmentService(self.session)
+
+
+@asynccontextmanager
+async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContext]:
+    """Open everything that the gateway holds, and close it in reverse.
+
+    Raises `SchemaMismatch` when the database is not at this build's revision, `KeyFileError` for key files.
+    """
+    async with AsyncExitStack() as stack:
+        db = Database(settings.database.url.get_secret_value(), schema=SCHEMA, pool_size=settings.database.pool_size)
+        stack.push_async_callback(db.close)
+        await check_schema(db, MIGRATIONS)
+        redis = Redis.from_url(settings.redis.url.get_secret_value())
+        stack.push_async_callback(redis.aclose)
+        clock = SystemClock()
+        signer = ServiceSigner("gateway", load_private(settings.keys.private_key_file), clock)
+        neighbours = settings.neighbours
+        scheduler = await stack.enter_async_context(Neighbour(neighbours.scheduler or "", signer, "scheduler"))
+        logs = await stack.enter_async_context(Neighbour(neighbours.logs or "", signer, "logs"))
+        trusted = load_trusted(settings.keys.trusted_keys_dir)
+        if "scheduler" not in trusted:
+            raise KeyFileError(
+                f"{settings.keys.trusted_keys_dir} has no scheduler.pub.pem: attempt tokens cannot be checked."
+            )
+        object_store = open_store(settings.store, clock=clock)
+        stack.push_async_callback(object_store.close)
+        vault = Vault(read_key(settings.secret_key_file))
+        pepper = read_pepper(settings.token_pepper_file)
+        snapshots = SnapshotService(db, settings=settings, store=object_store, vault=vault, clock=clock)
+        stack.push_async_callback(snapshots.close)
+        usage = TokenUsage(db)
+        data = DataServices.build(db, vault, object_store)
+        stack.push_async_callback(data.stores.close)
+        execution_tokens = ExecutionTokens(load_private(settings.keys.private_key_file))
+        worker_origin = origin_of(settings.worker_url or settings.public_url)
+        stack.push_async_callback(usage.flush)
+        yield GatewayContext(
+            settings=settings,
+            db=db,
+            redis=redis,
+            doorbell=Doorbell(db),
+            clock=clock,
+            metrics=ServiceMetrics(CollectorRegistry(), "gateway"),
+            object_store=object_store,
+            scheduler=scheduler,
+            logs=logs,
+            attempts=AttemptVerifier(trusted["scheduler"]),
+            vault=vault,
+            token_pepper=pepper,
+            token_usage=usage,
+            login=LoginService(db, pepper, clock),
+            data=data,
+            executions=ExecutionService(db, scheduler, vault, snapshots),
+            materials=MaterialsService(db, vault, data.stores, data.datums, execution_tokens, worker_origin),
+            execution_tokens=execution_tokens,
+            snapshots=snapshots,
+            packages=PackageService(db, object_store, snapshots.yaml, clock),
+        )
+
+
+def read_key(file: Path) -> bytes:
+    """The key of the vault: 32 bytes, raw or in hex. Raises `KeyFileError`."""
+    raw = _read(file)
+    if len(raw) == KEY_BYTES:
+        return raw
+    try:
+        key = bytes.fromhex(raw.decode("ascii").strip())
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise KeyFileError(f"{file} must hold {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits.")
+    return key
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise KeyFileError(f"{file} cannot be read ({error.strerror}).") from error

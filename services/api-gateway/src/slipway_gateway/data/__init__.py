@@ -1,0 +1,1 @@
+"""Data: connected stores, uploads, datums with their properties, aliases."""

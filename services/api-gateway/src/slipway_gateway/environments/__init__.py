@@ -1,0 +1,1 @@
+"""Environments as users see them; the scheduler owns them."""

@@ -1,0 +1,1 @@
+"""Users, organizations, tokens and login."""

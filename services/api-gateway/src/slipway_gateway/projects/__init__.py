@@ -1,0 +1,1 @@
+"""Projects, their variables and secrets."""

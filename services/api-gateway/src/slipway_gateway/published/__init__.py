@@ -1,0 +1,1 @@
+"""The read contract: the views in gateway_pub."""

@@ -1,0 +1,1 @@
+"""Which queued execution goes to which worker, and why one waits."""

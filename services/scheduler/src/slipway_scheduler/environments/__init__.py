@@ -1,0 +1,1 @@
+"""Environments (worker groups) and the group tokens with which machines join them."""

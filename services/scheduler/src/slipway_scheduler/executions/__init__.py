@@ -1,0 +1,1 @@
+"""Executions: their state machine, creation, stopping and changes."""

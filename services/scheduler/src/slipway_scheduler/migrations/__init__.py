@@ -1,0 +1,1 @@
+"""The scheduler's schema, one revision after the other."""

@@ -1,0 +1,1 @@
+"""The read contract: what other services may read in SQL."""

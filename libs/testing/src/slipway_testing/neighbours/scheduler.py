@@ -91,7 +91,7 @@ class SchedulerNeighbour:
     async def until(self, condition: Callable[[], object], timeout: float = 30) -> None:
         """Wait until something that a test looks at is true."""
         async with asyncio.timeout(timeout):
-            while not condition():  # noqa: ASYNC110 - what a test looks at rings no bell
+            while not condition():
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def register(self, request: Request) -> Response:

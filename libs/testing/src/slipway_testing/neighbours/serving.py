@@ -30,7 +30,7 @@ class ServedApp:
         self._server = make_server(self._app, 1)
         self._task = asyncio.create_task(self._server.serve([listener]))
         async with asyncio.timeout(5):
-            while not self._server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
+            while not self._server.started:
                 await asyncio.sleep(0.005)
 
     async def stop(self) -> None:

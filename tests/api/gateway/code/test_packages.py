@@ -115,7 +115,7 @@ async def test_missing_yaml_is_a_field_error(me, project, context, make_package)
         ("- step:\n    name: a\n- step:\n    name: b\n    image: x\n    command: 7.5\n", "line", "Hint"),
         ("- step:\n    name: a\n    image: [\n", "line", "Hint"),
         ("just text", "line 1", "not valid"),
-        ("- deployment: 3\n", "line", "not valid"),
+        ("- deployment: 3\n", "", "not valid"),
         ("\u0000", "", "parsed"),
     ],
 )

@@ -5,6 +5,7 @@ Nothing is ever extracted.
 """
 
 import base64
+import gzip
 import json
 import posixpath
 import resource
@@ -18,6 +19,7 @@ MAX_MEMBERS = 100_000
 MAX_TOTAL_BYTES = 16 * 1024**3
 MAX_YAML_BYTES = 1024**2
 MAX_DEPTH = 100
+MAX_PADDING_BYTES = 16 * 1024**2
 
 
 class RefusedError(Exception):
@@ -36,7 +38,7 @@ def check(package: str, yaml_path: str) -> bytes:
     links: dict[str, str] = {}
     names: list[str] = []
     try:
-        with tarfile.open(package, "r|gz") as archive:
+        with gzip.open(package) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
             for number, member in enumerate(archive, start=1):
                 if number > MAX_MEMBERS:
                     raise RefusedError("data", "too_many_members", f"The package has more than {MAX_MEMBERS} members.")
@@ -49,6 +51,7 @@ def check(package: str, yaml_path: str) -> bytes:
                     raise RefusedError("data", "too_large", "The package unpacks to more than 16 GiB.")
                 if member.isfile() and posixpath.normpath(member.name) == wanted:
                     found = read_yaml(archive, member)
+            drain(unpacked)
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         message = f"The package is truncated or not a gzip-compressed tar: {error}. Send it again."
         raise RefusedError("data", "invalid_package", message) from error
@@ -56,6 +59,15 @@ def check(package: str, yaml_path: str) -> bytes:
     if found is None:
         raise RefusedError("yaml_path", "does_not_exist", f"The package has no file {yaml_path}.")
     return found
+
+
+def drain(unpacked: gzip.GzipFile) -> None:
+    """Read to the end, where gzip's checksum is: without that a package cut in its last bytes would pass."""
+    padding = 0
+    while chunk := unpacked.read(1024**2):
+        padding += len(chunk)
+        if padding > MAX_PADDING_BYTES:
+            raise RefusedError("data", "invalid_package", "The package has more than 16 MiB after its last member.")
 
 
 def check_member(member: tarfile.TarInfo) -> None:

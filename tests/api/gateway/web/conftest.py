@@ -227,14 +227,15 @@ async def _commits(execute, project_id: UUID) -> None:
 
 
 async def _worker(execute, environment_id: UUID) -> UUID:
+    """A worker that is to take nothing more, so that what is queued stays so."""
     worker_id = new_id()
     await execute(
         "INSERT INTO scheduler.workers (id, environment_id, machine_id, token_hash, hostname, runtime, runtime_version,"
         " agent_version, slots, cpus, memory_bytes, gpus, gpu_list, addresses, drain_wanted)"
-        " VALUES ($1, $2, 'm', 'h', 'worker-1', 'docker', '', '0.1.0', 4, 8, 17179869184, 0, '[]', '{}', false)",
+        " VALUES ($1, $2, 'm', 'h', 'worker-1', 'docker', '', '0.1.0', 4, 8, 17179869184, 0, '[]', '{}', true)",
         *(worker_id, environment_id),
     )
-    await execute("INSERT INTO scheduler.worker_states VALUES ($1, now(), true, false, 3, 6, 8589934592, 0)", worker_id)
+    await execute("INSERT INTO scheduler.worker_states VALUES ($1, now(), true, true, 3, 6, 8589934592, 0)", worker_id)
     return worker_id
 
 

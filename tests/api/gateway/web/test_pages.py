@@ -136,6 +136,7 @@ async def test_the_raw_log_is_text_whatever_it_holds(ann, lab):
 async def test_environments_show_their_workers(ann, lab):
     text = await ann.get("/environments/")
     assert "worker-1" in text
+    assert "status-draining" in text
     assert "3 / 4" in text
     assert "16.0 GiB" in text
 

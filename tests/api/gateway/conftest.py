@@ -18,8 +18,11 @@ from slipway_gateway.database import MIGRATIONS
 from slipway_gateway.identity.domain import TokenKind
 from slipway_gateway.settings import EgressSettings, GatewaySettings, GitSettings
 from slipway_kit.keys import generate_keypair
+from slipway_kit.logging import configure as configure_logging
 from slipway_kit.settings import DatabaseSettings, KeySettings, NeighbourSettings, RedisSettings
 from slipway_storage import LocalStoreConfig
+
+configure_logging("gateway", "WARNING", True)
 
 PASSWORD = "gateway-role-password"
 ORIGIN = "http://slipway.test"

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from slipway_gateway import index_v0
+from slipway_gateway.code import api_v0 as code_api
 from slipway_gateway.context import GatewayContext
 from slipway_gateway.data import aliases_api_v0 as aliases_api
 from slipway_gateway.data import api_v0 as data_api
@@ -23,6 +24,7 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
     index_v0.router,
     identity_api.router,
     projects_api.router,
+    code_api.router,
     environments_api.router,
     executions_api.router,
     container_api.router,

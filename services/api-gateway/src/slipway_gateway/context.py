@@ -11,7 +11,9 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_db import Database, Doorbell, check_schema
+from slipway_gateway.code.packages import PackageService
 from slipway_gateway.code.service import CodeService
+from slipway_gateway.code.snapshots import SnapshotService
 from slipway_gateway.data.services import DataServices
 from slipway_gateway.database import MIGRATIONS, SCHEMA
 from slipway_gateway.environments.service import EnvironmentService
@@ -53,6 +55,8 @@ class GatewayContext:
     token_pepper: str
     token_usage: TokenUsage
     login: LoginService
+    snapshots: SnapshotService
+    packages: PackageService
     data: DataServices
     executions: ExecutionService
     materials: MaterialsService
@@ -93,6 +97,7 @@ class Factory:
 
     @cached_property
     def code(self) -> CodeService:
+        """Repositories and commits, as far as rows tell; `context.snapshots` goes to git and to the store."""
         return CodeService(self.session, self.secrets)
 
     @cached_property
@@ -127,6 +132,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         stack.push_async_callback(object_store.close)
         vault = Vault(read_key(settings.secret_key_file))
         pepper = read_pepper(settings.token_pepper_file)
+        snapshots = SnapshotService(db, settings=settings, store=object_store, vault=vault, clock=clock)
+        stack.push_async_callback(snapshots.close)
         usage = TokenUsage(db)
         data = DataServices.build(db, vault, object_store)
         stack.push_async_callback(data.stores.close)
@@ -148,8 +155,10 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             token_pepper=pepper,
             token_usage=usage,
             login=LoginService(db, pepper, clock),
+            snapshots=snapshots,
+            packages=PackageService(db, object_store, snapshots.yaml, clock),
             data=data,
-            executions=ExecutionService(db, scheduler, vault, None),
+            executions=ExecutionService(db, scheduler, vault, snapshots),
             materials=MaterialsService(db, vault, data.stores, data.datums, execution_tokens, worker_origin),
             execution_tokens=execution_tokens,
         )

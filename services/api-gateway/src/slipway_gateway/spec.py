@@ -8,6 +8,7 @@ from slipway_db import LoopRunner
 from slipway_events import EventConsumer, EventRelay
 from slipway_events.relay import ConsumerRef
 from slipway_gateway.app import public_app, workers_app
+from slipway_gateway.code.loops import ArchiveLoop
 from slipway_gateway.context import GatewayContext, open_context
 from slipway_gateway.data.consumers import abort_uploads_of_ended
 from slipway_gateway.data.loops import AbortUploads
@@ -33,8 +34,9 @@ def schema_apps() -> Apps:
 
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
-    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
-    loops = [AbortUploads(context.db, context.data.stores, context.clock), *relay.loops()]
+    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "scheduler")])
+    aborts = AbortUploads(context.db, context.data.stores, context.clock)
+    loops = [ArchiveLoop(context.snapshots), aborts, *relay.loops()]
     handlers = {ExecutionStateChanged.name: abort_uploads_of_ended}
     consumer = EventConsumer(context.db, context.redis, EXECUTION_EVENTS, "scheduler", handlers)
     return [

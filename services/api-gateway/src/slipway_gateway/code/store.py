@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, delete, func, literal, select, true, update
+from sqlalchemy import Row, Select, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from slipway_gateway.code.domain import ArchiveFormat, Commit, CommitLine, ConfigError, Ref, RefKind, Repository
 from slipway_gateway.code.tables import ArchiveRow, CommitRow, RefRow, RepositoryRow
@@ -196,10 +197,12 @@ class CodeStore:
 
 def _commits(*, with_config: bool = True) -> Select[Any]:
     """Commits with their archive and the refs that stand at them."""
+    standing = aliased(RefRow)
     names = (
-        select(func.array_agg(RefRow.name).label("names"))
-        .where(RefRow.project_id == CommitRow.project_id, RefRow.head == CommitRow.identifier)
-        .lateral("ref_names")
+        select(func.array_agg(standing.name))
+        .where(standing.project_id == CommitRow.project_id, standing.head == CommitRow.identifier)
+        .correlate(CommitRow)
+        .scalar_subquery()
     )
     config = CommitRow.config if with_config else literal(None)
     return (
@@ -209,7 +212,7 @@ def _commits(*, with_config: bool = True) -> Select[Any]:
             CommitRow.identifier,
             CommitRow.repository_id,
             CommitRow.ref,
-            names.c.names,
+            names.label("names"),
             CommitRow.adhoc,
             CommitRow.description,
             CommitRow.commit_time,
@@ -225,7 +228,7 @@ def _commits(*, with_config: bool = True) -> Select[Any]:
             ArchiveRow.size.label("archive_size"),
             CommitRow.archive_error,
         )
-        .join(names, true())
+        .select_from(CommitRow)
         .outerjoin(ArchiveRow, ArchiveRow.sha256 == CommitRow.archive_sha256)
     )
 

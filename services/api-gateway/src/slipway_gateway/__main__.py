@@ -1,0 +1,98 @@
+"""The command `slipway-gateway`: serve, openapi, and the operator's commands for accounts."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from slipway_gateway.identity.admin import Administration
+from slipway_gateway.settings import GatewaySettings
+from slipway_gateway.spec import SPEC
+from slipway_kit.cli import service_cli
+from slipway_kit.errors import SlipwayError
+from slipway_kit.settings import SettingsError
+
+T = TypeVar("T")
+
+
+def _run(action: Callable[[Administration], Awaitable[T]]) -> T:
+    async def run() -> T:
+        settings = GatewaySettings.load()
+        admin = Administration(settings.database.url.get_secret_value(), settings.token_pepper_file)
+        try:
+            return await action(admin)
+        finally:
+            await admin.close()
+
+    try:
+        return asyncio.run(run())
+    except (SlipwayError, SettingsError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+
+
+def _password(from_stdin: bool, file: Path | None) -> str | None:
+    if file is not None:
+        return file.read_text().rstrip("\n")
+    return sys.stdin.readline().rstrip("\n") if from_stdin else None
+
+
+def admin_cli() -> typer.Typer:
+    """The commands `user …` and `org …`."""
+    cli, user, organization, member = (typer.Typer(no_args_is_help=True) for _ in range(4))
+    cli.add_typer(user, name="user", help="Manage users.")
+    cli.add_typer(organization, name="org", help="Manage organizations.")
+    organization.add_typer(member, name="member", help="Manage members of organizations.")
+
+    @user.command("add")
+    def add_user(
+        name: str,
+        password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
+        password_file: Annotated[Path | None, typer.Option(help="Read the password from a file.")] = None,
+        admin: Annotated[bool, typer.Option(help="May use the administrator's API.")] = False,
+        email: str = "",
+    ) -> None:
+        """Make a user; without a password the user can only come with a token."""
+        password = _password(password_stdin, password_file)
+        made = _run(lambda accounts: accounts.add_user(name, password=password, email=email, is_admin=admin))
+        typer.echo(f"User {made.username} has id {made.id}.")
+
+    @user.command("password")
+    def set_password(name: str, password_file: Annotated[Path | None, typer.Option()] = None) -> None:
+        """Set a user's password, from a file or from standard input."""
+        password = _password(True, password_file) or ""
+        _run(lambda accounts: accounts.set_password(name, password))
+
+    @user.command("token")
+    def issue_token(name: str) -> None:
+        """Make a token and print it. It is not shown again."""
+        typer.echo(_run(lambda accounts: accounts.issue_token(name)).value)
+
+    @user.command("external")
+    def set_external(name: str, off: Annotated[bool, typer.Option("--off")] = False) -> None:
+        """Say that a user logs in somewhere else, so that passwords are not taken."""
+        _run(lambda accounts: accounts.set_external(name, not off))
+
+    @organization.command("add")
+    def add_organization(name: str) -> None:
+        """Make an organization."""
+        _run(lambda accounts: accounts.add_organization(name))
+
+    @member.command("add")
+    def add_member(name: str, username: str) -> None:
+        """Put a user into an organization."""
+        _run(lambda accounts: accounts.add_member(name, username))
+
+    return cli
+
+
+def main() -> None:
+    """Run the command line."""
+    service_cli(SPEC, admin_cli())()
+
+
+if __name__ == "__main__":
+    main()

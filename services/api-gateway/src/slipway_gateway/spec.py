@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
-from slipway_db import LoopRunner
+from slipway_db import Loop, LoopRunner
 from slipway_events import EventConsumer, EventRelay
 from slipway_events.relay import ConsumerRef
 from slipway_gateway.app import public_app, workers_app
@@ -36,7 +36,7 @@ def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
     relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "scheduler")])
     aborts = AbortUploads(context.db, context.data.stores, context.clock)
-    loops = [ArchiveLoop(context.snapshots), aborts, *relay.loops()]
+    loops: list[Loop] = [ArchiveLoop(context.snapshots), aborts, *relay.loops()]
     handlers = {ExecutionStateChanged.name: abort_uploads_of_ended}
     consumer = EventConsumer(context.db, context.redis, EXECUTION_EVENTS, "scheduler", handlers)
     return [

@@ -122,7 +122,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         signer = ServiceSigner("gateway", load_private(settings.keys.private_key_file), clock)
         neighbours = settings.neighbours
         scheduler = await stack.enter_async_context(Neighbour(neighbours.scheduler or "", signer, "scheduler"))
-        logs = await stack.enter_async_context(Neighbour(neighbours.relay or "", signer, "logs"))
+        logs = await stack.enter_async_context(Neighbour(neighbours.logs or "", signer, "logs"))
         trusted = load_trusted(settings.keys.trusted_keys_dir)
         if "scheduler" not in trusted:
             raise KeyFileError(

@@ -155,7 +155,7 @@ def _id_of_key(user: User, key: str) -> UUID:
     if len(key) > _MAX_KEY_LENGTH:
         raise Invalid(f"An idempotency key has at most {_MAX_KEY_LENGTH} characters.", field="Idempotency-Key")
     digest = hashlib.sha256(f"slipway-execution\0{user.id}\0{key}".encode()).digest()
-    return UUID(bytes=digest[:16], version=8)
+    return UUID(bytes=digest[:16], version=5)
 
 
 def _copied(user: User, project: Project, detail: ExecutionDetail) -> ExecutionDraft:

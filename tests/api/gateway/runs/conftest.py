@@ -152,7 +152,7 @@ async def settings(
         started.scheduler = supervisor
         neighbours = NeighbourSettings(
             scheduler=f"http://127.0.0.1:{supervisor.ports['scheduler']['internal']}",
-            relay=f"http://127.0.0.1:{relay.port}",
+            logs=f"http://127.0.0.1:{relay.port}",
         )
         yield settings.model_copy(update={"neighbours": neighbours})
 

@@ -75,7 +75,7 @@ def settings(database_url: str, valkey_url: str, tmp_path: Path) -> GatewaySetti
         database=DatabaseSettings(url=SecretStr(as_gateway(database_url)), pool_size=4),
         redis=RedisSettings(url=SecretStr(valkey_url)),
         keys=KeySettings(private_key_file=tmp_path / "gateway.pem", trusted_keys_dir=tmp_path / "trusted"),
-        neighbours=NeighbourSettings(scheduler="http://127.0.0.1:1", relay="http://127.0.0.1:1"),
+        neighbours=NeighbourSettings(scheduler="http://127.0.0.1:1", logs="http://127.0.0.1:1"),
         public_url=ORIGIN,
         secret_key_file=tmp_path / "kek",
         token_pepper_file=tmp_path / "pepper",

@@ -34,6 +34,8 @@ from slipway_kit.service import Apps, BackgroundTask, BindError, ReadyCheck, Ser
 from slipway_kit.settings import HttpSettings, ServiceSettings, SettingsError, service_config
 from slipway_schemas.tokens import AttemptClaims
 
+pytestmark = pytest.mark.sockets  # services answer each other on loopback
+
 CALLER = Ed25519PrivateKey.generate()
 
 

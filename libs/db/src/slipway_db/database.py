@@ -23,6 +23,11 @@ def async_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+asyncpg")
 
 
+def url_for_role(url: str, role: str, password: str) -> str:
+    """Return the same database's URL for another role."""
+    return make_url(url).set(username=role, password=password).render_as_string(hide_password=False)
+
+
 def engine_for(
     url: str,
     *,

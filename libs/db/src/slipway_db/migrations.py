@@ -10,11 +10,10 @@ A service's `migrations/env.py` is three lines:
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from alembic import command
 from alembic.config import Config
-from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
@@ -27,6 +26,16 @@ VERSION_TABLE = "alembic_version"
 MIGRATION_TIMEOUT_SECONDS = 1800.0
 LOCK_WAIT_SECONDS = 120.0
 _LOCK_KEY = 0x5117A1  # any constant: the lock's meaning is "migrations of Slipway"
+
+
+class MigrationOperations(Protocol):
+    """What helpers of migrations need of Alembic's `op`, module or object."""
+
+    def execute(self, sqltext: str) -> None:
+        """Run a statement."""
+
+    def get_bind(self) -> Connection:
+        """Return the connection of the migration."""
 
 
 class SchemaMismatch(Unavailable):
@@ -206,7 +215,7 @@ async def published_columns(url: str, spec: MigrationSpec) -> dict[str, list[tup
         await engine.dispose()
 
 
-def grant_view(op: Operations, view: str, to: Sequence[str]) -> None:
+def grant_view(op: MigrationOperations, view: str, to: Sequence[str]) -> None:
     """Let the services in `to` read `view` (with its schema, e.g. `scheduler_pub.execution_v1`).
 
     A reader whose role does not exist (a service that is not installed) is passed over.
@@ -220,6 +229,7 @@ def grant_view(op: Operations, view: str, to: Sequence[str]) -> None:
 
 
 __all__ = [
+    "MigrationOperations",
     "ModelDrift",
     "SchemaMismatch",
     "check_models",

@@ -9,7 +9,6 @@ were inserted counts; events of one key stay in commit order because their write
 import json
 from collections.abc import Sequence
 
-from alembic.operations import Operations
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -29,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from slipway_db.migrations import grant_view
+from slipway_db.migrations import MigrationOperations, grant_view
 from slipway_db.tables import metadata_for
 from slipway_kit.ids import new_id
 from slipway_schemas.events import Event
@@ -123,7 +122,7 @@ def consumer_tables(metadata: MetaData) -> tuple[Table, Table]:
     return cursors, dead_letter
 
 
-def create_outbox(op: Operations, schema: str, *, readers: Sequence[str]) -> None:
+def create_outbox(op: MigrationOperations, schema: str, *, readers: Sequence[str]) -> None:
     """In a migration of a publisher: make its outbox and the view `event_v1`, readable by `readers`."""
     for table in outbox_tables(metadata_for(schema)):
         table.create(op.get_bind())
@@ -136,7 +135,7 @@ def create_outbox(op: Operations, schema: str, *, readers: Sequence[str]) -> Non
     grant_view(op, view, to=readers)
 
 
-def create_consumer(op: Operations, schema: str, *, publishers: Sequence[str]) -> None:
+def create_consumer(op: MigrationOperations, schema: str, *, publishers: Sequence[str]) -> None:
     """In a migration of a consumer: make its cursors and dead letters, and show the cursors to `publishers`.
 
     A publisher deletes old events only when it sees that every consumer has passed them.

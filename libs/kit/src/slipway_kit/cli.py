@@ -25,7 +25,9 @@ class AppName(StrEnum):
 
 def service_cli(spec: ServiceSpec[Any, Any], extra: typer.Typer | None = None) -> typer.Typer:
     """Make the command line of a service; the commands of `extra` stand beside its own."""
-    cli = typer.Typer(name=f"slipway-{spec.name}", no_args_is_help=True, add_completion=False)
+    cli = typer.Typer(
+        name=f"slipway-{spec.name}", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
 
     @cli.command()
     def serve() -> None:

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
 import aiohttp
 import httpx
@@ -15,7 +15,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from slipway_kit.auth import ACTOR_HEADER, ServiceSigner
+from slipway_kit.auth import ACTOR_HEADER
 from slipway_kit.errors import SlipwayError, Unavailable, error_from_problem
 from slipway_kit.middleware import REQUEST_ID_HEADER
 
@@ -35,6 +35,25 @@ class _NotSent(Exception):
     """The connection could not be made, so the request was not sent and may be tried again."""
 
 
+class TokenSource(Protocol):
+    """Gives the token of a call; `auth.ServiceSigner` is one, `FixedToken` another."""
+
+    def token(self, audience: str, scope: str = ...) -> str:
+        """The token to send to `audience`."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedToken:
+    """A token that was given to this process, such as a worker's or an attempt's."""
+
+    value: str = field(repr=False)
+
+    def token(self, audience: str, scope: str = "") -> str:
+        """The token, whoever is called."""
+        return self.value
+
+
 @dataclass(frozen=True)
 class StreamedAnswer:
     """An answer whose bytes are passed through as they come."""
@@ -52,7 +71,7 @@ class Neighbour:
     method, for nothing was sent. Timeouts are in seconds, for the whole call.
     """
 
-    def __init__(self, base_url: str, signer: ServiceSigner, audience: str, scope: str = "internal") -> None:
+    def __init__(self, base_url: str, signer: TokenSource, audience: str, scope: str = "internal") -> None:
         self._base_url = base_url.rstrip("/")
         self._signer = signer
         self._audience = audience

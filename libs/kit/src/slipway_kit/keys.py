@@ -10,6 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 PUBLIC_SUFFIX = ".pub.pem"
 
 
+MIN_PEPPER_LENGTH = 32
+
+
 class KeyFileError(Exception):
     """A key file is missing or does not hold an Ed25519 key; the message names the file."""
 
@@ -52,6 +55,14 @@ def load_trusted(folder: Path) -> Mapping[str, Ed25519PublicKey]:
     return {
         file.name.removesuffix(PUBLIC_SUFFIX): load_public(file) for file in sorted(folder.glob(f"*{PUBLIC_SUFFIX}"))
     }
+
+
+def read_pepper(file: Path) -> str:
+    """Return the key of keyed token hashes (`auth.token_hash`). Raises `KeyFileError` when it is missing or short."""
+    pepper = _read(file).decode("utf-8", "replace").strip()
+    if len(pepper) < MIN_PEPPER_LENGTH:
+        raise KeyFileError(f"{file} must hold at least {MIN_PEPPER_LENGTH} characters of random text.")
+    return pepper
 
 
 def _read(file: Path) -> bytes:

@@ -54,7 +54,7 @@ class NeighbourSettings(Group):
 
     gateway: str | None = None
     scheduler: str | None = None
-    relay: str | None = None
+    logs: str | None = None
     builder: str | None = None
 
 

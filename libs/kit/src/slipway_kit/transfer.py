@@ -1,7 +1,13 @@
 """The aiohttp session for bytes: large bodies to and from object stores by signed URLs."""
 
+import socket
+from collections.abc import Callable
+from typing import Any
+
 import aiohttp
 from aiohttp import ClientResponse, ClientSession
+
+from slipway_kit.egress import EgressRules
 
 TRANSFER_ERRORS = (aiohttp.ClientError, TimeoutError)
 """What a request raises when the connection fails, breaks off or is silent for too long."""
@@ -11,16 +17,39 @@ __all__ = ["TRANSFER_ERRORS", "ClientResponse", "ClientSession", "transfer_sessi
 _READ_BUFFER_BYTES = 1024 * 1024
 
 
-def transfer_session(*, connections: int = 32, idle_seconds: float = 60) -> ClientSession:
+def transfer_session(
+    *, connections: int = 32, idle_seconds: float = 60, egress: EgressRules | None = None
+) -> ClientSession:
     """A session without a limit on the whole transfer, but on connecting (10 s) and on silence
     (`idle_seconds`).
 
-    Bodies are passed as they are stored (no decompression), so checksums and ranges stay true. Close it
-    after use.
+    With `egress`, every connection is checked against the rules after its name was resolved, redirects
+    too; a refused one raises `Forbidden`. Bodies are passed as they are stored (no decompression), so
+    checksums and ranges stay true. Close it after use.
     """
     return ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
+        connector=_connector(connections, egress),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=idle_seconds),
         auto_decompress=False,
         read_bufsize=_READ_BUFFER_BYTES,
     )
+
+
+def _connector(connections: int, egress: EgressRules | None) -> aiohttp.TCPConnector:
+    if egress is None:
+        return aiohttp.TCPConnector(limit=connections)
+    # Addresses are tried one after the other, so that a refusal ends the attempt with its own error.
+    return aiohttp.TCPConnector(
+        limit=connections, socket_factory=_checked_sockets(egress), happy_eyeballs_delay=None, use_dns_cache=False
+    )
+
+
+def _checked_sockets(egress: EgressRules) -> Callable[[Any], socket.socket]:
+    def make(info: Any) -> socket.socket:
+        family, kind, protocol, _, address = info
+        egress.check(str(address[0]))
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        return made
+
+    return make

@@ -1,1 +1,1 @@
-"""The container contract: paths, config files, command, environment, metadata parser, secret redactor; ContainerRuntime protocol: docker, process, fake."""
+"""The container contract, and the runtimes that can run an attempt."""

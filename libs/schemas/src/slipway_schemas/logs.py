@@ -4,7 +4,6 @@ Lines of all streams of an attempt share one sequence; metadata records have a s
 `/workers/v1/logs` is a sequence of frames: a fixed header (`FrameHeader`), then `length` bytes.
 """
 
-import re
 import struct
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
@@ -70,25 +69,14 @@ class FrameHeader(NamedTuple):
 
 FRAME_HEADER: Final = struct.Struct("<BBIQQqII")
 
-_LINE: Final = re.compile(rb"[^\r\n]*(?:\r?\n|\r(?!\n))")
-
 
 def split_lines(payload: bytes) -> list[bytes]:
     r"""Split a frame's bytes into its lines, nothing lost: `b"".join(split_lines(p)) == p`.
 
     A line ends after `\n`, after `\r` not followed by `\n`, at `MAX_LINE_BYTES`, and at the end of the frame.
     """
-    if b"\r" not in payload:
-        # bytes.splitlines breaks at \n and \r only, unlike str.splitlines.
-        pieces = payload.splitlines(keepends=True)
-    else:
-        pieces = []
-        position = 0
-        for match in _LINE.finditer(payload):
-            pieces.append(match.group())
-            position = match.end()
-        if position < len(payload):
-            pieces.append(payload[position:])
+    # bytes.splitlines breaks at \n, \r\n and \r only, unlike str.splitlines.
+    pieces = payload.splitlines(keepends=True)
     if len(payload) <= MAX_LINE_BYTES:
         return pieces
     return [piece[start : start + MAX_LINE_BYTES] for piece in pieces for start in range(0, len(piece), MAX_LINE_BYTES)]

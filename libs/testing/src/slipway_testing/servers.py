@@ -1,18 +1,18 @@
-"""Fixtures for the real Postgres and Valkey that tests run against: one of each per test process."""
+"""Fixtures for the real Postgres and Valkey that tests run against: one of each per test process.
+
+The clients are imported where they are used: the plugin is loaded by every run, also by those of no server.
+"""
 
 import asyncio
 import re
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-import asyncpg
 import pytest
-import redis.asyncio
 
 from slipway_allinone.embedded import EmbeddedPostgres, EmbeddedValkey, PostgresOptions, ValkeyOptions
 
@@ -47,6 +47,8 @@ class PostgresServer:
 
     async def has_database(self, name: str) -> bool:
         """True when the database exists."""
+        import asyncpg
+
         connection = await asyncpg.connect(self.url, timeout=STATEMENT_SECONDS)
         try:
             return bool(
@@ -58,6 +60,8 @@ class PostgresServer:
             await connection.close(timeout=STATEMENT_SECONDS)
 
     async def _execute(self, statement: str) -> None:
+        import asyncpg
+
         connection = await asyncpg.connect(self.url, timeout=STATEMENT_SECONDS)
         try:
             await connection.execute(statement, timeout=STATEMENT_SECONDS)
@@ -124,15 +128,8 @@ def valkey_server(server_home: Path) -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 async def valkey_url(valkey_server: EmbeddedValkey) -> str:
     """URL of an empty Valkey; emptied again before the next test that asks."""
+    import redis.asyncio
+
     async with redis.asyncio.from_url(valkey_server.url) as client:
         await client.flushall()
     return valkey_server.url
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -30,11 +30,9 @@ from slipway_gateway.v0.urls import origin_of
 from slipway_kit.auth import AttemptVerifier, ServiceSigner
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.http import Neighbour
-from slipway_kit.keys import KeyFileError, load_private, load_trusted
+from slipway_kit.keys import KeyFileError, load_private, load_trusted, read_pepper
 from slipway_kit.metrics import ServiceMetrics
 from slipway_storage import ObjectStore, open_store
-
-MIN_PEPPER_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,12 @@ class GatewayContext:
     token_pepper: str
     token_usage: TokenUsage
     login: LoginService
-    snapshots: SnapshotService
-    packages: PackageService
     data: DataServices
     executions: ExecutionService
     materials: MaterialsService
     execution_tokens: ExecutionTokens
+    snapshots: SnapshotService
+    packages: PackageService
 
     @property
     def public_origin(self) -> str:
@@ -122,7 +120,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         signer = ServiceSigner("gateway", load_private(settings.keys.private_key_file), clock)
         neighbours = settings.neighbours
         scheduler = await stack.enter_async_context(Neighbour(neighbours.scheduler or "", signer, "scheduler"))
-        logs = await stack.enter_async_context(Neighbour(neighbours.relay or "", signer, "logs"))
+        logs = await stack.enter_async_context(Neighbour(neighbours.logs or "", signer, "logs"))
         trusted = load_trusted(settings.keys.trusted_keys_dir)
         if "scheduler" not in trusted:
             raise KeyFileError(
@@ -155,12 +153,12 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             token_pepper=pepper,
             token_usage=usage,
             login=LoginService(db, pepper, clock),
-            snapshots=snapshots,
-            packages=PackageService(db, object_store, snapshots.yaml, clock),
             data=data,
             executions=ExecutionService(db, scheduler, vault, snapshots),
             materials=MaterialsService(db, vault, data.stores, data.datums, execution_tokens, worker_origin),
             execution_tokens=execution_tokens,
+            snapshots=snapshots,
+            packages=PackageService(db, object_store, snapshots.yaml, clock),
         )
 
 
@@ -176,18 +174,6 @@ def read_key(file: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise KeyFileError(f"{file} must hold {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits.")
     return key
-
-
-def read_pepper(file: Path) -> str:
-    """The key of the token hashes. Raises `KeyFileError` when it is short."""
-    raw = _read(file)
-    try:
-        pepper = raw.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        pepper = raw.hex()
-    if len(pepper) < MIN_PEPPER_LENGTH:
-        raise KeyFileError(f"{file} must hold at least {MIN_PEPPER_LENGTH} characters of random text.")
-    return pepper
 
 
 def _read(file: Path) -> bytes:

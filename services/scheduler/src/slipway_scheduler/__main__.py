@@ -9,6 +9,7 @@ import typer
 from slipway_db import Database
 from slipway_kit.cli import service_cli
 from slipway_kit.errors import NotFound, SlipwayError
+from slipway_kit.keys import read_pepper
 from slipway_kit.settings import SettingsError
 from slipway_scheduler.database import SCHEMA
 from slipway_scheduler.environments.service import EnvironmentService
@@ -31,7 +32,7 @@ def _on_database(work: Callable[[Database, str], Awaitable[T]]) -> T:
         settings = SchedulerSettings.load()
         db = Database(settings.database.url.get_secret_value(), schema=SCHEMA, pool_size=1)
         try:
-            return await work(db, settings.token_pepper_file.read_bytes().hex())
+            return await work(db, read_pepper(settings.token_pepper_file))
         finally:
             await db.close()
 

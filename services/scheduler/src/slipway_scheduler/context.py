@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from slipway_db import Database, Doorbell, check_schema
 from slipway_events import connect_redis
 from slipway_kit.auth import ACTOR_HEADER, AttemptSigner, ServiceVerifier
-from slipway_kit.keys import load_private, load_trusted
+from slipway_kit.keys import load_private, load_trusted, read_pepper
 from slipway_kit.metrics import ServiceMetrics
 from slipway_scheduler.channels import WORKERS
 from slipway_scheduler.database import MIGRATIONS, SCHEMA
@@ -77,7 +77,7 @@ class SchedulerContext:
 @asynccontextmanager
 async def open_context(settings: SchedulerSettings) -> AsyncIterator[SchedulerContext]:
     """Open what the scheduler holds. Raises `SchemaMismatch` when the schema is not this build's."""
-    pepper = settings.token_pepper_file.read_bytes().hex()
+    pepper = read_pepper(settings.token_pepper_file)
     signer = AttemptSigner(load_private(settings.keys.private_key_file))
     verifier = ServiceVerifier(NAME, load_trusted(settings.keys.trusted_keys_dir))
     db = Database(settings.database.url.get_secret_value(), schema=SCHEMA, pool_size=settings.database.pool_size)

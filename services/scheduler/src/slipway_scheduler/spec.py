@@ -6,7 +6,7 @@ from fastapi import Depends, FastAPI
 from starlette.routing import Route
 
 from slipway_db import Loop, LoopRunner, sessions
-from slipway_events import EventConsumer, EventRelay
+from slipway_events import ConsumerRef, EventConsumer, EventRelay
 from slipway_kit.app import create_app
 from slipway_kit.auth import require_service
 from slipway_kit.errors import ErrorStyle
@@ -65,11 +65,12 @@ def loops(context: SchedulerContext, relay: EventRelay) -> Sequence[Loop]:
 
 def background(context: SchedulerContext) -> Sequence[BackgroundTask]:
     """What runs beside requests."""
-    relay = EventRelay(context.db, context.redis, NAME)
+    consumers_of_events = [ConsumerRef(service, "scheduler-events") for service in ("gateway", "logs")]
+    relay = EventRelay(context.db, context.redis, NAME, consumers=consumers_of_events)
     return (
         context.doorbell.background_task(),
         LoopRunner(context.db, context.doorbell, loops(context, relay)).background_task(),
-        EventConsumer(context.db, context.redis, NAME, "gateway", consumers.handlers()).background_task(),
+        EventConsumer(context.db, context.redis, "gateway-events", "gateway", consumers.handlers()).background_task(),
     )
 
 

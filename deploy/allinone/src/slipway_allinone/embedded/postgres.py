@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -100,6 +101,7 @@ class EmbeddedPostgres:
             account = await asyncio.to_thread(self._prepare_account)
             binaries = await asyncio.to_thread(self._choose_binaries, account)
             await self._end_earlier_server()
+            await asyncio.to_thread(self._set_aside_data_of_deleted_home)
             if not (self.data_directory / "PG_VERSION").exists():
                 await asyncio.to_thread(self._initialise, binaries, account)
             self._socket_directory = accounts.socket_directory("postgres", self.home, SOCKET_NAME, account)
@@ -176,6 +178,15 @@ class EmbeddedPostgres:
 
         await end_orphan("Postgres", pid, is_ours, signal.SIGINT, self.options.stop_seconds)
         pid_file.unlink(missing_ok=True)  # no server of this folder is left: an id in use again is a stranger's
+
+    def _set_aside_data_of_deleted_home(self) -> None:
+        """As root the data lies outside the home. When the home was deleted, nobody knows its passwords any more."""
+        password_file = self.home / "keys" / f"postgres-{ADMIN_ROLE}.password"
+        if not self.data_directory.exists() or password_file.exists():
+            return
+        kept = self.data_directory.with_name(f"data.orphaned-{int(time.time())}")
+        self.data_directory.rename(kept)
+        self.notices.append(f"The database of a deleted home at {self.home} was set aside as {kept}.")
 
     def _initialise(self, binaries: PostgresBinaries, account: accounts.Account | None) -> None:
         """initdb into a scratch folder and rename: a data folder is there completely or not at all."""

@@ -19,10 +19,12 @@ _WRITE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A finished download: its size in bytes and the checksums (hex) that were asked for."""
+    """A finished download: its size in bytes, the checksums (hex) that were asked for, and the file name that
+    the server proposed."""
 
     size: int
     digests: dict[HashName, str]
+    filename: str | None = None
 
 
 async def download(
@@ -60,7 +62,7 @@ async def download(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return Downloaded(size=fetch.position, digests=digests)
+    return Downloaded(size=fetch.position, digests=digests, filename=fetch.filename)
 
 
 class _Fetch:
@@ -83,6 +85,7 @@ class _Fetch:
         self._policy = policy
         self._etag: str | None = None
         self.position = 0
+        self.filename: str | None = None
 
     async def run(self, hashes: Collection[HashName]) -> dict[HashName, str]:
         while True:
@@ -134,6 +137,8 @@ class _Fetch:
             if self.position and response.status != HTTPStatus.PARTIAL_CONTENT:
                 raise _ChangedError
             self._etag = _strong(response.headers.get("ETag"))
+            if response.content_disposition is not None:
+                self.filename = response.content_disposition.filename
             await self._receive(response, digest)
         if self._expected_size is not None and self.position != self._expected_size:
             raise Invalid(f"The object has {self.position} bytes, not {self._expected_size} as expected.")

@@ -16,7 +16,8 @@ from slipway_schemas.lifecycles import EndReason, ExecutionStatus
 
 _LOADED = """
 SELECT e.id, e.project_id, e.status, e.attempt_id, e.attempt_count, e.early_failures, e.restarts, e.code_missing,
-    e.stop_level, e.stop_reason, e.stop_message, a.user_code_at IS NOT NULL AS user_code_started,
+    e.stop_level, e.stop_reason, e.stop_message, a.id AS open_attempt_id,
+    a.user_code_at IS NOT NULL AS user_code_started,
     (e.autorestart OR v.settings->>'on_lost' = 'requeue') AS may_restart
 FROM executions e
 JOIN environments v ON v.id = e.environment_id
@@ -96,7 +97,7 @@ class Change:
 
 def _execution(row: RowMapping) -> Execution:
     attempt = None
-    if row["attempt_id"] is not None and row["user_code_started"] is not None:
+    if row["open_attempt_id"] is not None:
         attempt = OpenAttempt(row["attempt_id"], row["attempt_count"], bool(row["user_code_started"]))
     return Execution(
         id=row["id"],

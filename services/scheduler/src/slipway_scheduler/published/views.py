@@ -1,8 +1,7 @@
 """Definitions of the views that others read. Columns are the contract: only additions keep a view's number."""
 
-from alembic.operations import Operations
-
 from slipway_db import grant_view
+from slipway_db.migrations import MigrationOperations
 
 EXECUTION_V1 = """
 SELECT e.id, e.project_id, e.counter, e.status, e.end_reason, e.end_message, e.end_evidence, e.status_detail,
@@ -54,7 +53,7 @@ READERS = {
 }
 
 
-def create_view(op: Operations, name: str, definition: str) -> None:
+def create_view(op: MigrationOperations, name: str, definition: str) -> None:
     """Create a view in the published schema and grant it to its readers."""
     op.execute(f"CREATE VIEW scheduler_pub.{name} AS {definition}")
     grant_view(op, f"scheduler_pub.{name}", to=READERS[name])

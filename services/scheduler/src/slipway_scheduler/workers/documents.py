@@ -31,8 +31,8 @@ def assignments(rows: Sequence[RowMapping], signer: AttemptSigner) -> dict[UUID,
 
 def attempt_document(row: RowMapping) -> AttemptDocument:
     """Make the document of an attempt; limits that the step leaves open are the environment's."""
-    settings = EnvironmentSettings.model_validate_json(row["settings"])
-    spec = ExecutionSpec.model_validate_json(row["spec"])
+    settings = EnvironmentSettings.model_validate(row["settings"])
+    spec = ExecutionSpec.model_validate(row["spec"])
     limits = {
         "time_limit_seconds": spec.time_limit_seconds or settings.default_time_limit_seconds,
         "no_output_timeout_seconds": spec.no_output_timeout_seconds or settings.default_no_output_timeout_seconds,

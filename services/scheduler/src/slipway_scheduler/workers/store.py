@@ -93,7 +93,7 @@ WHERE s.worker_id = g.worker_id
 _LEASES = text("""
 SELECT attempt_id, execution_id, worker_id, listed, unreachable_since IS NOT NULL AS unreachable, stop_level,
     stop_reason,
-    expires_at > now() + make_interval(secs => :lease_seconds - :fresh) AS fresh
+    expires_at > now() + make_interval(secs => :fresh) AS fresh
 FROM leases WHERE worker_id = ANY(CAST(:workers AS uuid[])) ORDER BY attempt_id
 """)
 _RENEW = text("""
@@ -115,7 +115,8 @@ FROM attempts WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
 _MARK = text("""
 UPDATE attempts SET accepted_at = coalesce(accepted_at, least(now(), CAST(:accepted_at AS timestamptz))),
-    user_code_at = coalesce(user_code_at, least(now(), CAST(:user_code_at AS timestamptz))),
+    user_code_at = coalesce(user_code_at,
+        CASE WHEN CAST(:user_code_at AS timestamptz) > now() THEN now() ELSE :user_code_at END),
     last_seq = greatest(last_seq, :last_seq)
 WHERE id = :attempt_id
 """)
@@ -208,7 +209,7 @@ class WorkerStore:
 
     async def leases(self, workers: Iterable[UUID], lease_seconds: float) -> list[Lease]:
         """Return the open attempts of these workers."""
-        parameters = {"workers": list(workers), "lease_seconds": lease_seconds, "fresh": FRESH_SECONDS}
+        parameters = {"workers": list(workers), "fresh": lease_seconds - FRESH_SECONDS}
         rows = (await self._session.execute(_LEASES, parameters)).mappings()
         return [Lease(**row) for row in rows]
 

@@ -1,0 +1,227 @@
+"""The `slipway` command."""
+
+import asyncio
+import os
+import shutil
+import signal
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+
+from slipway_allinone import doctor as doctor_module
+from slipway_allinone.configuration import UpOptions
+from slipway_allinone.demo import Demo, DemoError
+from slipway_allinone.embedded.process import EmbeddedServerError
+from slipway_allinone.home import Home
+from slipway_allinone.platform import Platform, PlatformError, RunningPlatform
+from slipway_allinone.runs import end_runs, running_attempts
+from slipway_kit.errors import SlipwayError
+from slipway_kit.keys import KeyFileError
+from slipway_kit.logging import configure
+from slipway_kit.service import BindError
+
+cli = typer.Typer(
+    name="slipway",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Slipway on this machine.",
+)
+_console = Console(stderr=True, highlight=False)
+
+
+class RuntimeChoice(StrEnum):
+    """How the local worker runs executions."""
+
+    AUTO = "auto"
+    DOCKER = "docker"
+    PROCESS = "process"
+    FAKE = "fake"
+
+
+class Layout(StrEnum):
+    """How the services are laid out."""
+
+    ONE = "one"
+    SPLIT = "split"
+
+
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="SLIPWAY_HOME", help="Folder of this installation.", file_okay=False)
+]
+DEFAULT_HOME = Path(".slipway")
+
+
+@cli.command()
+def up(
+    home: HomeOption = DEFAULT_HOME,
+    host: Annotated[str, typer.Option(envvar="SLIPWAY_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="SLIPWAY_PORT", help="Port to listen on.")] = 8000,
+    runtime: Annotated[
+        RuntimeChoice, typer.Option(envvar="SLIPWAY_RUNTIME", help="auto takes Docker when an engine answers.")
+    ] = RuntimeChoice.AUTO,
+    processes: Annotated[
+        Layout, typer.Option(envvar="SLIPWAY_PROCESSES", help="All services in one process, or one each.")
+    ] = Layout.ONE,
+    slots: Annotated[int | None, typer.Option(envvar="SLIPWAY_SLOTS", help="Executions at a time.", min=1)] = None,
+    public_url: Annotated[
+        str | None, typer.Option(envvar="SLIPWAY_PUBLIC_URL", help="Origin under which clients reach the platform.")
+    ] = None,
+    database_url: Annotated[
+        str | None, typer.Option(envvar="SLIPWAY_DATABASE_URL", help="Use this Postgres (a superuser's URL).")
+    ] = None,
+    redis_url: Annotated[str | None, typer.Option(envvar="SLIPWAY_REDIS_URL", help="Use this Redis or Valkey.")] = None,
+    allow_local_repositories: Annotated[
+        list[Path] | None, typer.Option(help="Folder whose git repositories projects may link; can be repeated.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(envvar="SLIPWAY_LOG_LEVEL", help="What the services log.")] = "WARNING",
+    stop_runs: Annotated[
+        bool, typer.Option("--stop-runs", help="End running executions when the platform stops.")
+    ] = False,
+) -> None:
+    """Start the platform and keep it running until Ctrl-C."""
+    options = UpOptions(
+        home=home.absolute(),
+        host=host,
+        port=port,
+        runtime=runtime.value,
+        split=processes is Layout.SPLIT,
+        public_url=public_url,
+        database_url=database_url,
+        redis_url=redis_url,
+        slots=slots,
+        allow_local_repositories=tuple(path.resolve() for path in allow_local_repositories or ()),
+        log_level=log_level,
+    )
+    _run(_up(options, stop_runs=stop_runs))
+
+
+async def _up(options: UpOptions, *, stop_runs: bool) -> None:
+    stopping = _stop_on_signals()
+    home = Home(options.home)
+    async with Platform(options, _say).running() as platform:
+        _print_ready(platform, home)
+        await stopping.wait()
+        _say("Stopping ...")
+        if stop_runs:
+            await end_runs(home)
+    left = running_attempts(home)
+    if left:
+        _say(f"{left} running execution{'s go' if left > 1 else ' goes'} on; the next `slipway up` takes them back.")
+
+
+def _print_ready(platform: RunningPlatform, home: Home) -> None:
+    for notice in platform.notices:
+        _say(notice)
+    login = platform.credentials
+    typer.echo(f"Slipway is ready at {login.url}")
+    typer.echo(f"  vh login --host {login.url} --username {login.username} --password {login.password} --yes")
+    typer.echo(f"  Password and token are kept in {home.credentials}. Ctrl-C stops the platform.")
+
+
+@cli.command()
+def demo(
+    home: HomeOption = DEFAULT_HOME,
+    port: Annotated[int, typer.Option(envvar="SLIPWAY_PORT", help="Port for a platform that is started.")] = 8000,
+    runtime: Annotated[RuntimeChoice, typer.Option(envvar="SLIPWAY_RUNTIME")] = RuntimeChoice.AUTO,
+    image: Annotated[
+        str, typer.Option(envvar="DEMO_IMAGE", help="Image of the step, where Docker runs it.")
+    ] = "python:3.12-slim",
+    leave: Annotated[
+        bool, typer.Option("--exit/--stay", envvar="DEMO_EXIT", help="End when the demo is over.")
+    ] = False,
+) -> None:
+    """Take the sample project through the platform: commit, execution, live log, metadata, model file."""
+    options = UpOptions(home=home.absolute(), port=port, runtime=runtime.value)
+    _run(_demo(options, image, leave=leave))
+
+
+async def _demo(options: UpOptions, image: str, *, leave: bool) -> None:
+    stopping = _stop_on_signals()
+    home = Home(options.home)
+    demo = Demo(home, image)
+    if await demo.platform_answers():
+        _say("A platform already runs here; the demo uses it.")
+        await demo.run(stopping)
+        return
+    async with Platform(options, _say).running() as platform:
+        _print_ready(platform, home)
+        await demo.run(stopping)
+        if not leave and not stopping.is_set():
+            typer.echo("The platform stays up until Ctrl-C.")
+            await stopping.wait()
+
+
+@cli.command()
+def doctor(home: HomeOption = DEFAULT_HOME) -> None:
+    """Say what this machine has, what is missing, and how to get it."""
+    findings = doctor_module.examine(Home(home.absolute()))
+    for finding in findings:
+        _console.print(f"[{'green' if finding.good else 'yellow'}]{'ok' if finding.good else '!!'}[/]  {finding.text}")
+    if any(finding.fatal for finding in findings):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def reset(
+    home: HomeOption = DEFAULT_HOME,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete this installation: database, files, logs and keys."""
+    folder = Home(home.absolute())
+    if not folder.root.exists():
+        typer.echo(f"There is nothing at {folder.root}.")
+        return
+    if not folder.keys.exists():
+        raise _stop(f"{folder.root} is not the home of a platform: it has no keys folder. Nothing was deleted.")
+    if not yes:
+        typer.confirm(f"Delete everything in {folder.root}?", abort=True)
+    _run(_reset(folder))
+
+
+async def _reset(home: Home) -> None:
+    from slipway_allinone.embedded.postgres import EmbeddedPostgres
+    from slipway_allinone.embedded.valkey import EmbeddedValkey
+
+    await end_runs(home)
+    await EmbeddedPostgres(home.root).destroy()
+    await EmbeddedValkey(home.root).destroy()
+    await asyncio.to_thread(shutil.rmtree, home.root)
+    typer.echo(f"{home.root} is gone.")
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def _say(text: str) -> None:
+    _console.print(text, style="dim")
+
+
+def _run(main: Any) -> None:
+    configure("slipway", os.environ.get("SLIPWAY_LOG_LEVEL", "WARNING"), json=False)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+    except (PlatformError, EmbeddedServerError, BindError, KeyFileError, SlipwayError, DemoError) as error:
+        raise _stop(str(error)) from None
+
+
+def _stop(message: str) -> typer.Exit:
+    typer.echo(message, err=True)
+    return typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    with suppress(KeyboardInterrupt):
+        cli()

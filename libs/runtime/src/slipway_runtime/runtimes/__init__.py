@@ -1,0 +1,1 @@
+"""Ways to run an attempt: `docker`, `process` and `fake` behind one protocol."""

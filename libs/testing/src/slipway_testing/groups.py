@@ -1,0 +1,149 @@
+"""Groups of tests that need something of the machine: marker, check, skip or fail, and the closing summary.
+
+A test marked with a group whose need is absent is skipped and says why. Naming the group in
+`SLIPWAY_TEST_REQUIRE` (comma list) turns that skip into a failure: CI must not go green by skipping.
+"""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import pytest
+
+from slipway_testing.vh import vh_problem
+
+REQUIRE_VARIABLE = "SLIPWAY_TEST_REQUIRE"
+PROPERTY = "slipway_group"
+CHECK_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """One need. `problem` gives None when it is met, else the reason and how to meet it."""
+
+    about: str
+    problem: Callable[[pytest.Config], str | None]
+
+
+def _answers(*command: str) -> bool:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=CHECK_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
+
+
+def _docker(config: pytest.Config) -> str | None:
+    if _answers("docker", "version", "--format", "{{.Server.Version}}"):
+        return None
+    return "no Docker engine answers; install docker.io and start dockerd"
+
+
+def _s3(config: pytest.Config) -> str | None:
+    wanted = ("SLIPWAY_TEST_S3_ENDPOINT", "SLIPWAY_TEST_S3_ACCESS_KEY", "SLIPWAY_TEST_S3_SECRET_KEY")
+    missing = [name for name in wanted if not os.environ.get(name)]
+    if not missing:
+        return None
+    return f"no S3 server is named; set {', '.join(missing)}, or use .ci/run, which starts one"
+
+
+def _ssh(config: pytest.Config) -> str | None:
+    missing = [name for name in ("ssh", "ssh-keygen", "sshd") if not find_tool(name)]
+    return f"{', '.join(missing)} not installed; apt-get install openssh-server" if missing else None
+
+
+def _bwrap(config: pytest.Config) -> str | None:
+    if not find_tool("bwrap"):
+        return "bwrap is not installed; apt-get install bubblewrap"
+    if _answers("bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"):
+        return None
+    return "bwrap cannot make a sandbox here; allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)"
+
+
+def _kubernetes(config: pytest.Config) -> str | None:
+    if os.environ.get("SLIPWAY_TEST_KUBECONFIG"):
+        return None
+    return "no cluster is named; set SLIPWAY_TEST_KUBECONFIG to the kubeconfig of a cluster for tests"
+
+
+def _chromium(config: pytest.Config) -> str | None:
+    if any(find_tool(name) for name in ("chromium", "chromium-browser", "google-chrome")):
+        return None
+    return "no browser is installed; apt-get install chromium"
+
+
+def _vh(config: pytest.Config) -> str | None:
+    return vh_problem(config.rootpath)
+
+
+GROUPS: Mapping[str, Group] = MappingProxyType(
+    {
+        "docker": Group("needs a Docker engine", _docker),
+        "s3": Group("needs a real S3 server", _s3),
+        "ssh": Group("needs OpenSSH's client and server", _ssh),
+        "bwrap": Group("needs bubblewrap sandboxes", _bwrap),
+        "kubernetes": Group("needs a Kubernetes cluster", _kubernetes),
+        "chromium": Group("needs a Chromium browser", _chromium),
+        "vh": Group("needs the published vh command (fetched once)", _vh),
+    }
+)
+
+
+def find_tool(name: str) -> str | None:
+    """Path of a program, looking into the administrator's folders too."""
+    places = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/sbin", "/usr/local/sbin"]
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+def required_groups() -> frozenset[str]:
+    """The groups named in SLIPWAY_TEST_REQUIRE. Raises pytest.UsageError for a name that is no group."""
+    names = frozenset(name.strip() for name in os.environ.get(REQUIRE_VARIABLE, "").split(",") if name.strip())
+    unknown = names - GROUPS.keys()
+    if unknown:
+        raise pytest.UsageError(
+            f"{REQUIRE_VARIABLE} names {', '.join(sorted(unknown))}; the groups are {', '.join(GROUPS)}"
+        )
+    return names
+
+
+class GroupRules:
+    """Applies the groups to a run; one instance per pytest process, which remembers the checks' answers."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._required = required_groups()
+        self._problems: dict[str, str | None] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        for name, group in GROUPS.items():
+            if item.get_closest_marker(name) is None:
+                continue
+            if name not in self._problems:
+                self._problems[name] = group.problem(self._config)
+            problem = self._problems[name]
+            if problem is None:
+                continue
+            if name in self._required:
+                pytest.fail(f"group {name} is required by {REQUIRE_VARIABLE}, but {problem}", pytrace=False)
+            item.user_properties.append((PROPERTY, f"{name}\n{problem}"))
+            pytest.skip(f"{name}: {problem}")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        skipped = Counter(
+            str(value)
+            for report in terminalreporter.stats.get("skipped", [])
+            for key, value in report.user_properties
+            if key == PROPERTY
+        )
+        if not skipped:
+            return
+        terminalreporter.section("groups that did not run")
+        for entry, count in sorted(skipped.items()):
+            name, _, problem = entry.partition("\n")
+            tests = "1 test" if count == 1 else f"{count} tests"
+            terminalreporter.line(f"{name}: {tests} skipped: {problem}")

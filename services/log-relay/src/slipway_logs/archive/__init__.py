@@ -1,0 +1,1 @@
+"""Archive: segments written during the run, their index, and reading them back."""

@@ -1,0 +1,1 @@
+"""Ingest: chunks from workers go into the hot tail, in order, once."""

@@ -1,0 +1,42 @@
+"""`POST /workers/v1/logs`: chunks of one attempt, named by its token."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from slipway_kit.errors import TooLarge
+from slipway_logs.context import factory_of
+from slipway_logs.frames import parse_request
+from slipway_schemas.logs import LogsAnswer
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+_SMALL_BODY_BYTES = 512 * 1024
+
+router = APIRouter()
+
+
+@router.post(
+    "/workers/v1/logs",
+    response_model=LogsAnswer,
+    responses={409: {"description": "The attempt is superseded or has ended"}},
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}},
+)
+async def take_chunks(request: Request) -> Response:
+    """Take frames that follow on what is there. An empty body only asks where to continue."""
+    factory = factory_of(request)
+    claims = factory.attempt_access.claims(request.headers.get("authorization"))
+    body = await _body(request)
+    frames = parse_request(body) if len(body) <= _SMALL_BODY_BYTES else await asyncio.to_thread(parse_request, body)
+    answer = await factory.ingest().take(claims, frames)
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise TooLarge(f"A request may carry at most {MAX_BODY_BYTES} bytes of frames; send fewer at a time.")
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,1 @@
+"""Metadata: the last value of each key and the series behind it."""

@@ -1,0 +1,1 @@
+"""Tail: one reader for running and finished attempts, live streams for browsers."""

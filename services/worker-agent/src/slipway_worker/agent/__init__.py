@@ -1,0 +1,1 @@
+"""Membership of the platform: registration, sync, adoption of runs, draining."""

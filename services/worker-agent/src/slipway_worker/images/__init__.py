@@ -1,0 +1,1 @@
+"""Container images: pulled only when they are not there."""

@@ -1,0 +1,1 @@
+"""Input files: fetched, checked, reported, laid out as the run expects them."""

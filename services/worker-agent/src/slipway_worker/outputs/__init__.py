@@ -1,0 +1,1 @@
+"""Output files: uploaded while the run goes on and at its end, then registered."""

@@ -1,0 +1,51 @@
+"""Settings of the worker: `SLIPWAY_WORKER__<GROUP>__<KEY>`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from slipway_kit.settings import Group, ServiceSettings, service_config
+
+RuntimeName = Literal["auto", "docker", "process", "fake"]
+
+
+class CacheSettings(Group):
+    """The cache of input files. Above `high_water` times `max_bytes` the oldest go, down to `low_water` times it."""
+
+    max_bytes: int = Field(default=100 * 1024**3, ge=0)
+    high_water: float = Field(default=0.9, gt=0, le=1)
+    low_water: float = Field(default=0.7, gt=0, le=1)
+
+
+class ContainerSettings(Group):
+    """How containers are made."""
+
+    network: str = "bridge"
+    ca_file: Path | None = None
+    """Certificates that runs shall trust too; given to them by the usual variables."""
+    pass_environment: tuple[str, ...] = ()
+    """Names of the agent's own variables that runs get, such as proxies."""
+
+
+class WorkerSettings(ServiceSettings):
+    """All settings of a worker."""
+
+    model_config = service_config("worker")
+
+    server_url: str
+    """Origin of the platform's worker API."""
+    group_token_file: Path
+    """File with the token of the environment that this machine joins."""
+    home: Path
+    """Directory of the worker's state: identity, attempts, cache."""
+    runtime: RuntimeName = "auto"
+    slots: int = Field(default=1, ge=1)
+    """Attempts side by side."""
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    """What runs may use; None = what the machine has."""
+    patience_seconds: float = Field(default=300.0, gt=0)
+    """How long an attempt waits for a neighbour before its user code has started; then it is given up."""
+    cache: CacheSettings = CacheSettings()
+    container: ContainerSettings = ContainerSettings()

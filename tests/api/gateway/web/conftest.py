@@ -207,7 +207,8 @@ class Lab:
 async def _commits(execute, project_id: UUID) -> None:
     archive = "a" * 64
     await execute(
-        "INSERT INTO gateway.archives (sha256, key, format, size, stored_sha256) VALUES ($1, 'k', 'tar.zst', 70000, $1)",
+        "INSERT INTO gateway.archives (sha256, key, format, size, stored_sha256)"
+        " VALUES ($1, 'k', 'tar.zst', 70000, $1)",
         archive,
     )
     statement = (
@@ -217,9 +218,7 @@ async def _commits(execute, project_id: UUID) -> None:
     )
     now = datetime.now(UTC)
     error = {"message": "The step has no image.", "line": 7, "hint": "Add image: to the step."}
-    await execute(
-        statement, new_id(), project_id, SHA, "Train <b>deeper</b>", now, json.dumps(CONFIG), None, archive
-    )
+    await execute(statement, new_id(), project_id, SHA, "Train <b>deeper</b>", now, json.dumps(CONFIG), None, archive)
     await execute(
         statement,
         *(new_id(), project_id, BROKEN_SHA, "Break it", now - timedelta(days=3), None, json.dumps(error), None),
@@ -228,16 +227,15 @@ async def _commits(execute, project_id: UUID) -> None:
 
 
 async def _worker(execute, environment_id: UUID) -> UUID:
+    """A worker that is to take nothing more, so that what is queued stays so."""
     worker_id = new_id()
     await execute(
         "INSERT INTO scheduler.workers (id, environment_id, machine_id, token_hash, hostname, runtime, runtime_version,"
         " agent_version, slots, cpus, memory_bytes, gpus, gpu_list, addresses, drain_wanted)"
-        " VALUES ($1, $2, 'm', 'h', 'worker-1', 'docker', '', '0.1.0', 4, 8, 17179869184, 0, '[]', '{}', false)",
+        " VALUES ($1, $2, 'm', 'h', 'worker-1', 'docker', '', '0.1.0', 4, 8, 17179869184, 0, '[]', '{}', true)",
         *(worker_id, environment_id),
     )
-    await execute(
-        "INSERT INTO scheduler.worker_states VALUES ($1, now(), true, false, 3, 6, 8589934592, 0)", worker_id
-    )
+    await execute("INSERT INTO scheduler.worker_states VALUES ($1, now(), true, true, 3, 6, 8589934592, 0)", worker_id)
     return worker_id
 
 

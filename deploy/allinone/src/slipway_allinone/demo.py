@@ -13,7 +13,7 @@ import typer
 
 from slipway_allinone.home import Home
 from slipway_allinone.provision import Credentials
-from slipway_kit.http import outside_client
+from slipway_kit.http import OutsideError, outside_client
 
 CLIENT = "valohai-cli==0.37.0"
 PROJECT = "quickstart"
@@ -41,7 +41,7 @@ class Demo:
         try:
             async with outside_client(timeout=3) as client:
                 answer = await client.get(f"{credentials.url}/api/v0/users/me/", headers=_token(credentials))
-        except OSError:
+        except OutsideError:
             return False
         return answer.status_code == 200
 

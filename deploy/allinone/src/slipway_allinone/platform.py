@@ -20,7 +20,7 @@ from slipway_builder.spec import SPEC as BUILDER
 from slipway_db import Database, role_of
 from slipway_db.database import url_for_role
 from slipway_gateway.spec import SPEC as GATEWAY
-from slipway_kit.http import outside_client
+from slipway_kit.http import OutsideError, outside_client
 from slipway_kit.logging import get_logger
 from slipway_kit.service import ServiceSpec, Supervisor
 from slipway_logs.spec import SPEC as LOGS
@@ -86,6 +86,8 @@ class Platform:
                 credentials = await self._first_accounts(servers)
                 ports = Ports.pick()
                 settings = service_settings(self._options, self._home, ports, servers.database_urls, servers.redis_url)
+                for name in SPECS:
+                    self._home.save_environment(name, environment_of(name, settings[name]))
                 await self._start_services(stack, settings)
                 await self._wait_ready(ports)
                 yield RunningPlatform(credentials, servers.notices)
@@ -163,7 +165,7 @@ class Platform:
                     for name, url in list(waiting.items()):
                         try:
                             answer = await client.get(url)
-                        except OSError as error:
+                        except OutsideError as error:
                             last[name] = str(error)
                             continue
                         if answer.status_code == 200:

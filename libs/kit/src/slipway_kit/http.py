@@ -388,6 +388,10 @@ class Neighbour:
         return Unavailable(f"{self._named(path)} cannot be reached: {reason or type(error).__name__}.")
 
 
+OutsideError = httpx.HTTPError
+"""What the calls of an `outside_client` raise when there is no whole answer."""
+
+
 def outside_client(
     *,
     base_url: str = "",

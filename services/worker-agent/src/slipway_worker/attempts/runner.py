@@ -223,7 +223,7 @@ class AttemptRunner:
         self._note_user_code()
         ending = ending_of_run(record, self._record.state)
         self._decide(ending)
-        self._log.say(f"The command ended with exit code {record.code}. {ending.message}")
+        self._log.say(f"Exit code {record.code}. {ending.message}")
 
     async def _deliver_stops(self) -> None:
         """Hand stop orders to whoever looks after the run."""

@@ -129,7 +129,7 @@ async def settings(
             update={
                 "neighbours": NeighbourSettings(
                     scheduler=f"http://127.0.0.1:{supervisor.ports['scheduler']['internal']}",
-                    relay=f"http://127.0.0.1:{logs.sockets[0].getsockname()[1]}",
+                    logs=f"http://127.0.0.1:{logs.sockets[0].getsockname()[1]}",
                 )
             }
         )

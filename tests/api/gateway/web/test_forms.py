@@ -88,7 +88,7 @@ async def test_a_run_that_is_refused_shows_every_problem_and_keeps_what_was_type
     assert answer.status_code == 400
     assert "greater than the maximum allowed" in answer.text
     assert 'value="7"' in answer.text
-    answer = await ann.send(page, **{"step": "train", "environment": "moon"})
+    answer = await ann.send(page, step="train", environment="moon")
     assert answer.status_code == 400
     assert "There is no environment" in answer.text
     assert (await ann.send(page, step="nothing")).status_code == 404

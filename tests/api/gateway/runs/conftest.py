@@ -21,6 +21,7 @@ from slipway_gateway.app import workers_app
 from slipway_gateway.context import GatewayContext
 from slipway_gateway.database import MIGRATIONS
 from slipway_gateway.settings import GatewaySettings
+from slipway_kit.logging import configure
 from slipway_kit.service import Supervisor
 from slipway_kit.settings import NeighbourSettings
 from slipway_scheduler.database import MIGRATIONS as SCHEDULER_MIGRATIONS
@@ -87,6 +88,12 @@ def template_database(postgres_server) -> str:
     return name
 
 
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """Log as in production: rendering a traceback for people takes seconds."""
+    configure("test", "WARNING", json=True)
+
+
 @dataclass
 class Relay:
     """A log relay that answers every request with `body` and remembers the request lines."""
@@ -145,7 +152,7 @@ async def settings(
         started.scheduler = supervisor
         neighbours = NeighbourSettings(
             scheduler=f"http://127.0.0.1:{supervisor.ports['scheduler']['internal']}",
-            relay=f"http://127.0.0.1:{relay.port}",
+            logs=f"http://127.0.0.1:{relay.port}",
         )
         yield settings.model_copy(update={"neighbours": neighbours})
 

@@ -121,6 +121,11 @@ class SpoolReader:
         return self._state.records
 
     @property
+    def output_ended(self) -> bool:
+        """Whether all that the run printed has been read."""
+        return self._state.ended
+
+    @property
     def ended(self) -> bool:
         """Whether all of the raw spool and all status lines said so far have been read."""
         return self._state.ended and self._state.statuses == len(self._journal.entries)

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,6 +17,13 @@ from slipway_kit.errors import SlipwayError
 from slipway_kit.settings import SettingsError
 
 T = TypeVar("T")
+
+
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
 
 
 def _run(action: Callable[[Administration], Awaitable[T]]) -> T:
@@ -76,6 +84,21 @@ def admin_cli() -> typer.Typer:
         """Say that a user logs in somewhere else, so that passwords are not taken."""
         _run(lambda accounts: accounts.set_external(name, not off))
 
+    @user.command("two-factor")
+    def set_two_factor(name: str, state: Switch) -> None:
+        """Say whether a password alone opens nothing for a user, so that a token is needed to log in."""
+        _run(lambda accounts: accounts.set_two_factor(name, state is Switch.ON))
+
+    @user.command("deactivate")
+    def deactivate(name: str) -> None:
+        """Shut a user out at once: the password, all tokens and all browser sessions open nothing."""
+        _run(lambda accounts: accounts.set_active(name, False))
+
+    @user.command("activate")
+    def activate(name: str) -> None:
+        """Let a user in again who was deactivated."""
+        _run(lambda accounts: accounts.set_active(name, True))
+
     @organization.command("add")
     def add_organization(name: str) -> None:
         """Make an organization."""
@@ -85,6 +108,11 @@ def admin_cli() -> typer.Typer:
     def add_member(name: str, username: str) -> None:
         """Put a user into an organization."""
         _run(lambda accounts: accounts.add_member(name, username))
+
+    @member.command("remove")
+    def remove_member(name: str, username: str) -> None:
+        """Take a user out of an organization."""
+        _run(lambda accounts: accounts.remove_member(name, username))
 
     return cli
 

@@ -31,9 +31,9 @@ async def test_who_is_not_logged_in_goes_to_the_login_page_and_comes_back(anonym
     for path in ["/", "/environments/", *lab.pages()]:
         answer = await anonymous.get(path)
         assert answer.status_code == 303, path
-        assert answer.headers["location"].startswith("/login/?next=/"), path
+        assert answer.headers["location"].startswith("/auth/login/?next=/"), path
     wanted = await anonymous.get("/p/a/b/executions/?status=error")
-    assert wanted.headers["location"] == "/login/?next=/p/a/b/executions/%3Fstatus%3Derror"
+    assert wanted.headers["location"] == "/auth/login/?next=/p/a/b/executions/%3Fstatus%3Derror"
 
 
 async def test_every_form_needs_its_token(ann, lab):

@@ -42,6 +42,16 @@ class Administration:
         async with self._db.transaction() as session:
             await AccountService(session).set_external(name, external)
 
+    async def set_two_factor(self, name: str, required: bool) -> None:
+        """Say whether a password alone opens nothing for a user. Raises `NotFound`."""
+        async with self._db.transaction() as session:
+            await AccountService(session).set_two_factor(name, required)
+
+    async def set_active(self, name: str, active: bool) -> None:
+        """Shut a user out, tokens and sessions included, or let the user in again. Raises `NotFound`."""
+        async with self._db.transaction() as session:
+            await AccountService(session).set_active(name, active)
+
     async def add_organization(self, name: str) -> None:
         """Make an organization. Raises `Invalid`."""
         async with self._db.transaction() as session:
@@ -51,3 +61,8 @@ class Administration:
         """Put a user into an organization. Raises `NotFound`."""
         async with self._db.transaction() as session:
             await AccountService(session).add_member(organization, name)
+
+    async def remove_member(self, organization: str, name: str) -> None:
+        """Take a user out of an organization. Raises `NotFound`."""
+        async with self._db.transaction() as session:
+            await AccountService(session).remove_member(organization, name)

@@ -15,6 +15,8 @@ ATTEMPT_WINDOW = timedelta(minutes=5)
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 1024
 """Longer ones would only cost time to hash."""
+MAX_TOKEN_NAME_LENGTH = 100
+MAX_TOKEN_DAYS = 3650
 
 
 class TokenKind(StrEnum):

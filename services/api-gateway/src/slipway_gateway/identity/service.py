@@ -1,8 +1,9 @@
 """Use cases of identity: tokens, login, accounts."""
 
 import hashlib
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +12,8 @@ from slipway_db.database import Database
 from slipway_gateway.identity.domain import (
     ATTEMPT_LIMIT,
     MAX_PASSWORD_LENGTH,
+    MAX_TOKEN_DAYS,
+    MAX_TOKEN_NAME_LENGTH,
     MIN_PASSWORD_LENGTH,
     SESSION_LIFETIME,
     Account,
@@ -25,7 +28,7 @@ from slipway_gateway.identity.passwords import hash_password, verify_password
 from slipway_gateway.identity.store import IdentityStore
 from slipway_kit.auth import new_secret_token, token_hash
 from slipway_kit.clock import Clock
-from slipway_kit.errors import Forbidden, Invalid, NotFound
+from slipway_kit.errors import FieldProblem, Forbidden, Invalid, NotFound
 
 
 class TokenService:
@@ -35,25 +38,50 @@ class TokenService:
         self._store = IdentityStore(session)
         self._pepper = pepper
 
-    async def issue(self, user_id: int, kind: TokenKind, *, name: str, expires_at: datetime | None) -> IssuedToken:
-        """Make a token. Its value is known only to the answer; the row has a keyed hash."""
+    async def issue(
+        self,
+        user_id: int,
+        kind: TokenKind,
+        *,
+        name: str,
+        expires_at: datetime | None,
+        opened_by: UUID | None = None,
+    ) -> IssuedToken:
+        """Make a token. Its value is known only to the answer; the row has a keyed hash.
+
+        `opened_by` is the API token that opens a session, which ends with it.
+        """
         value = new_secret_token()
         hashed = token_hash(value, self._pepper)
-        token_id = await self._store.add_token(user_id, hashed, kind, name, expires_at)
+        token_id = await self._store.add_token(user_id, hashed, kind, name, expires_at, opened_by)
         return IssuedToken(token_id, value, expires_at)
 
     async def api_tokens(self, user: User) -> Sequence[TokenInfo]:
-        """The user's API tokens that are not revoked."""
+        """The user's API tokens that are not revoked, newest first."""
         return await self._store.tokens_of(user.id, TokenKind.API)
 
+    async def create_api_token(self, user: User, *, name: str, days: str, now: datetime) -> IssuedToken:
+        """Make an API token as a form asks for it; `days` until it expires, empty = never. Raises `Invalid`."""
+        problems: dict[str, list[FieldProblem]] = {}
+        if not 1 <= len(name) <= MAX_TOKEN_NAME_LENGTH:
+            problems["name"] = [FieldProblem(f"A name has 1 to {MAX_TOKEN_NAME_LENGTH} characters.")]
+        lifetime = _lifetime(days)
+        if days and lifetime is None:
+            problems["days"] = [FieldProblem(f"Give whole days from 1 to {MAX_TOKEN_DAYS}, or nothing.")]
+        if problems:
+            raise Invalid.fields(problems)
+        expires_at = None if lifetime is None else now + lifetime
+        return await self.issue(user.id, TokenKind.API, name=name, expires_at=expires_at)
+
     async def revoke(self, user: User, token_id: UUID) -> None:
-        """End a token now. Raises `NotFound` when it is not one of the user's."""
+        """End a token and the sessions it opened now. Raises `NotFound` when it is not one of the user's."""
         if not await self._store.revoke_token(user.id, token_id):
             raise NotFound("There is no such token, or it has been revoked before.")
+        await self._store.revoke_sessions_opened_by(token_id)
 
     async def end_session(self, value: str) -> None:
         """End the browser session with this cookie value."""
-        await self._store.revoke_hash(token_hash(value, self._pepper))
+        await self._store.revoke_session(token_hash(value, self._pepper))
 
 
 class LoginService:
@@ -89,7 +117,7 @@ class LoginService:
             async with self._db.transaction() as session:
                 await IdentityStore(session).add_failure(key)
             raise Invalid("The user name or the password is wrong.", code="invalid_credentials")
-        if found.two_factor and kind is TokenKind.API:
+        if found.two_factor:
             raise Invalid(
                 "This account needs a second factor. Make a token at /auth/tokens/ and log in with it.", code="has_2fa"
             )
@@ -97,6 +125,25 @@ class LoginService:
             await IdentityStore(session).clear_failures(key)
             token = await self._issue(session, found, kind)
         return found.user, token
+
+    async def login_with_token(self, value: str) -> tuple[User, IssuedToken]:
+        """A browser session for who has an API token; it ends with that token at the latest.
+
+        Raises `Invalid` with code `invalid_token`.
+        """
+        hashed = token_hash(value, self._pepper)
+        async with self._db.transaction() as session:
+            store = IdentityStore(session)
+            found, token = await store.user_by_token(hashed), await store.api_token(hashed)
+            if found is None or token is None:
+                raise Invalid("This token is wrong, has expired or was revoked.", code="invalid_token")
+            expires_at = self._clock.now() + SESSION_LIFETIME
+            if token.expires_at is not None:
+                expires_at = min(expires_at, token.expires_at)
+            issued = await TokenService(session, self._pepper).issue(
+                found[0].id, TokenKind.SESSION, name="Browser session", expires_at=expires_at, opened_by=token.id
+            )
+        return found[0], issued
 
     async def _issue(self, session: AsyncSession, found: LoginUser, kind: TokenKind) -> IssuedToken:
         tokens = TokenService(session, self._pepper)
@@ -131,7 +178,7 @@ class AccountService:
         await self._store.change_user((await self.user(username)).id, {"external_login": external})
 
     async def set_two_factor(self, username: str, required: bool) -> None:
-        """Say whether a password alone is not enough for a token."""
+        """Say whether a password alone opens nothing, neither a token nor a browser session."""
         await self._store.change_user((await self.user(username)).id, {"two_factor": required})
 
     async def set_active(self, username: str, active: bool) -> None:
@@ -156,8 +203,10 @@ class AccountService:
         await self._store.add_member((await self._organization(organization)).id, (await self.user(username)).id)
 
     async def remove_member(self, organization: str, username: str) -> None:
-        """Take a user out of an organization. Raises `NotFound`."""
-        await self._store.remove_member((await self._organization(organization)).id, (await self.user(username)).id)
+        """Take a user out of an organization. Raises `NotFound`, also when the user is not in it."""
+        found, user = await self._organization(organization), await self.user(username)
+        if not await self._store.remove_member(found.id, user.id):
+            raise NotFound(f"{user.username!r} is not a member of {found.slug!r}.")
 
     async def owners_for(self, user: User) -> Sequence[Account]:
         """The accounts that this user may create projects under, the user first."""
@@ -186,6 +235,11 @@ class AccountService:
         if account_id is None:
             raise Invalid(f"The name {slug!r} is taken by another user or organization.", field="name", code="unique")
         return account_id, slug
+
+
+def _lifetime(days: str) -> timedelta | None:
+    number = int(days) if re.fullmatch("[0-9]{1,5}", days) else 0
+    return timedelta(days=number) if 1 <= number <= MAX_TOKEN_DAYS else None
 
 
 def _checked_password(password: str) -> str:

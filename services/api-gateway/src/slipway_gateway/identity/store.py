@@ -43,6 +43,12 @@ class IdentityStore:
         row = (await self._session.execute(statement)).one_or_none()
         return None if row is None else (_user(row[0], row[1]), row[2])
 
+    async def api_token(self, token_hash: str) -> TokenInfo | None:
+        """The API token with this hash; a session's value is none."""
+        statement = select(TokenRow).where(TokenRow.token_hash == token_hash, TokenRow.kind == TokenKind.API)
+        row = await self._session.scalar(statement)
+        return None if row is None else _token(row)
+
     async def login_user(self, slug: str) -> LoginUser | None:
         """A user with what a login must know."""
         statement = select(AccountRow, UserRow).join(UserRow, UserRow.account_id == AccountRow.id)
@@ -92,18 +98,33 @@ class IdentityStore:
         statement = insert(MembershipRow).values(organization_id=organization_id, user_id=user_id)
         await self._session.execute(statement.on_conflict_do_nothing())
 
-    async def remove_member(self, organization_id: int, user_id: int) -> None:
-        """Take a user out of an organization."""
-        statement = delete(MembershipRow).where(
-            MembershipRow.organization_id == organization_id, MembershipRow.user_id == user_id
+    async def remove_member(self, organization_id: int, user_id: int) -> bool:
+        """Take a user out of an organization; False when the user was not in it."""
+        statement = (
+            delete(MembershipRow)
+            .where(MembershipRow.organization_id == organization_id, MembershipRow.user_id == user_id)
+            .returning(MembershipRow.user_id)
         )
-        await self._session.execute(statement)
+        return await self._session.scalar(statement) is not None
 
     async def add_token(
-        self, user_id: int, token_hash: str, kind: TokenKind, name: str, expires_at: datetime | None
+        self,
+        user_id: int,
+        token_hash: str,
+        kind: TokenKind,
+        name: str,
+        expires_at: datetime | None,
+        opened_by: UUID | None = None,
     ) -> UUID:
         """Keep a new token's hash."""
-        row = TokenRow(user_id=user_id, token_hash=token_hash, kind=kind, name=name, expires_at=expires_at)
+        row = TokenRow(
+            user_id=user_id,
+            token_hash=token_hash,
+            kind=kind,
+            name=name,
+            expires_at=expires_at,
+            opened_by_id=opened_by,
+        )
         self._session.add(row)
         await self._session.flush()
         return row.id
@@ -127,9 +148,16 @@ class IdentityStore:
         )
         return await self._session.scalar(statement) is not None
 
-    async def revoke_hash(self, token_hash: str) -> None:
-        """End the token with this hash."""
-        statement = update(TokenRow).where(TokenRow.token_hash == token_hash, TokenRow.revoked_at.is_(None))
+    async def revoke_sessions_opened_by(self, token_id: UUID) -> None:
+        """End the browser sessions that were opened with this token."""
+        statement = update(TokenRow).where(TokenRow.opened_by_id == token_id, TokenRow.revoked_at.is_(None))
+        await self._session.execute(statement.values(revoked_at=func.now()))
+
+    async def revoke_session(self, token_hash: str) -> None:
+        """End the browser session with this hash; an API token is left alone."""
+        statement = update(TokenRow).where(
+            TokenRow.token_hash == token_hash, TokenRow.kind == TokenKind.SESSION, TokenRow.revoked_at.is_(None)
+        )
         await self._session.execute(statement.values(revoked_at=func.now()))
 
     async def touch_tokens(self, used: Mapping[UUID, datetime]) -> None:

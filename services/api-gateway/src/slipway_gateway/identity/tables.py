@@ -1,6 +1,7 @@
 """Tables of accounts, users, organizations and tokens."""
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, Integer, String, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -64,6 +65,7 @@ class TokenRow(GatewayBase):
     __table_args__ = (
         CheckConstraint("kind IN ('api', 'session')", name="kind"),
         Index(None, "user_id", "created_at"),
+        Index(None, "opened_by_id"),
     )
 
     id: Mapped[UuidKey]
@@ -75,6 +77,8 @@ class TokenRow(GatewayBase):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    opened_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"))
+    """The API token that opened this session, if one did: it ends with that token."""
 
 
 class LoginAttemptRow(GatewayBase):

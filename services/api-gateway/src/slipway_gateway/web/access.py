@@ -10,7 +10,7 @@ from slipway_gateway.identity.dependencies import SESSION_COOKIE, Context, user_
 from slipway_gateway.identity.domain import User
 from slipway_kit.errors import Forbidden, Invalid, TooLarge, Unauthorized
 
-LOGIN_PATH = "/login/"
+LOGIN_PATH = "/auth/login/"
 MAX_FORM_BYTES = 1024 * 1024
 MAX_FORM_FIELDS = 2000
 
@@ -40,6 +40,10 @@ class Form:
     def text(self, name: str, default: str = "") -> str:
         """The last value of a field, without surrounding spaces."""
         return next((value.strip() for key, value in reversed(self._fields) if key == name), default)
+
+    def exact(self, name: str) -> str:
+        """The last value of a field as it was typed, for passwords."""
+        return next((value for key, value in reversed(self._fields) if key == name), "")
 
     def has(self, name: str) -> bool:
         """Whether the field was sent; a box that is not ticked is not."""

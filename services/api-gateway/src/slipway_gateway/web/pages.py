@@ -2,12 +2,14 @@
 
 from fastapi import FastAPI
 
-from slipway_gateway.web import api_docs, assets, commits, data, environments, executions, home, projects
+from slipway_gateway.web import api_docs, assets, auth, commits, data, environments, executions, home, projects, tokens
 from slipway_gateway.web.errors import install_page_errors
 from slipway_gateway.web.rendering import Renderer
 
 ROUTERS = (
     assets.router,
+    auth.router,
+    tokens.router,
     home.router,
     projects.router,
     commits.router,

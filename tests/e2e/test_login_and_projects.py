@@ -19,7 +19,7 @@ def test_login_with_a_password_stores_host_token_and_user(lab: Lab, new_desk: De
     """Row 1."""
     login = lab.platform.credentials
     answer = new_desk.vh("login", "--host", login["url"], "-u", login["username"], "-p", login["password"], "-y")
-    assert f"Logged in. Hey {login['username']}!" in answer.out
+    assert f"Logged in. Hey {login['username']}!" in answer.err
     stored = new_desk.settings
     assert stored["host"] == login["url"]
     assert stored["user"]["username"] == login["username"]
@@ -40,7 +40,7 @@ def test_login_with_a_token_asks_only_who_it_is(lab: Lab, new_desk: Desk) -> Non
     """Row 3."""
     login = lab.platform.credentials
     answer = new_desk.vh("login", "--host", login["url"], "--token", login["token"], "-y")
-    assert f"Logged in. Hey {login['username']}!" in answer.out
+    assert f"Logged in. Hey {login['username']}!" in answer.err
     assert new_desk.settings["token"] == login["token"]
 
 

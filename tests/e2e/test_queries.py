@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.support.api import Json
-from tests.e2e.support.desk import ANSI, Desk
+from tests.e2e.support.desk import ANSI, Desk, in_table
 from tests.e2e.support.lab import Lab
 
 pytestmark = pytest.mark.vh
@@ -72,9 +72,9 @@ def test_execution_list_filters(lab: Lab, desk: Desk, finished: Json) -> None:
 def test_execution_info_shows_inputs_and_parameters(lab: Lab, desk: Desk, finished: Json) -> None:
     """Row 31."""
     out = desk.vh("exec", "info", str(finished["counter"])).out
-    assert re.search(r"status\s+\W*\s*complete", out, re.IGNORECASE), out
-    assert re.search(rf"project name\s+\W*\s*{re.escape(lab.name)}", out, re.IGNORECASE), out
-    assert re.search(r"environment name\s+\W*\s*This machine", out, re.IGNORECASE), out
+    assert re.search(in_table("status", "complete"), out), out
+    assert re.search(in_table("project name", lab.name), out), out
+    assert re.search(in_table("environment name", "This machine"), out), out
     assert re.search(r"data\s+\W*\s*datum://[0-9a-f-]{36}", out), out
     assert re.search(r"lr\s+\W*\s*0\.5", out), out
     assert desk.json("exec", "info", f"#{finished['counter']}")["id"] == finished["id"]

@@ -84,3 +84,8 @@ class Desk:
 def _text(output: Any) -> str:
     text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
     return ANSI.sub("", text)
+
+
+def in_table(key: str, value: str) -> str:
+    """Pattern of a row in a table of vh, which stands upright where there is room and lies down where not."""
+    return rf"{re.escape(key)}\s*(?:\n\s*value\s*\|)?\s*{re.escape(value)}"

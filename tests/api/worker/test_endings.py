@@ -84,7 +84,7 @@ async def test_wrong_checksum_and_missing_code_fail_before_the_run(
     await run_worker(slots=2)
     data = await store_input("data", b"content", sha256=hashlib.sha256(b"other").hexdigest())
     wrong = await platform.assign("echo never", inputs=[data])
-    missing = await platform.assign("echo never")
+    missing = await platform.assign("echo never", files={"other.py": b"other"})
     archive = platform.gateway.materials[missing].code
     assert archive is not None
     await platform.gateway.store.delete(f"code/{archive.sha256}")
@@ -93,6 +93,9 @@ async def test_wrong_checksum_and_missing_code_fail_before_the_run(
     assert (fact.reason, fact.retryable) == (EndReason.INPUT_FAILED, False)
     assert "sha256" in fact.message
     assert "never" not in str(platform.relay.logs[wrong].lines)
+    fact = await platform.scheduler.ended(missing)
+    assert isinstance(fact, Failed)
+    assert (fact.reason, fact.retryable) == (EndReason.CODE_UNAVAILABLE, False)
 
 
 @pytest.mark.parametrize(("allowed", "reason"), [((), EndReason.INPUT_FAILED), (("127.0.0.0/8",), EndReason.SUCCESS)])

@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +20,7 @@ from slipway_allinone.configuration import UpOptions
 from slipway_allinone.demo import Demo, DemoError
 from slipway_allinone.embedded.process import EmbeddedServerError
 from slipway_allinone.home import Home
-from slipway_allinone.platform import Platform, PlatformError, RunningPlatform
+from slipway_allinone.platform import MODULES, Platform, PlatformError, RunningPlatform
 from slipway_allinone.runs import end_runs, running_attempts
 from slipway_kit.errors import SlipwayError
 from slipway_kit.keys import KeyFileError
@@ -155,6 +157,38 @@ async def _demo(options: UpOptions, image: str, *, leave: bool) -> None:
         if not leave and not stopping.is_set():
             typer.echo("The platform stays up until Ctrl-C.")
             await stopping.wait()
+
+
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@cli.command(context_settings=_PASSED_ON)
+def user(context: typer.Context, home: HomeOption = DEFAULT_HOME) -> None:
+    """Manage users of the running platform: `slipway user --help`."""
+    _ask_service(home, "gateway", "user", context.args)
+
+
+@cli.command(context_settings=_PASSED_ON)
+def org(context: typer.Context, home: HomeOption = DEFAULT_HOME) -> None:
+    """Manage organizations of the running platform: `slipway org --help`."""
+    _ask_service(home, "gateway", "org", context.args)
+
+
+@cli.command(context_settings=_PASSED_ON)
+def environment(context: typer.Context, home: HomeOption = DEFAULT_HOME) -> None:
+    """Manage environments of the running platform: `slipway environment --help`."""
+    _ask_service(home, "scheduler", "environment", context.args)
+
+
+def _ask_service(home: Path, service: str, command: str, arguments: list[str]) -> None:
+    """Run a service's own command with the settings that the platform gave to the service."""
+    variables = Home(home.absolute()).load_environment(service)
+    if variables is None:
+        raise _stop(f"No platform was started at {home} yet: run slipway up first.")
+    done = subprocess.run(
+        [sys.executable, "-m", MODULES[service], command, *arguments], env={**os.environ, **variables}, check=False
+    )
+    raise typer.Exit(done.returncode)
 
 
 @cli.command()

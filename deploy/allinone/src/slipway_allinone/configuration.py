@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from slipway_allinone.home import Home
 
 Settings = dict[str, Any]
@@ -79,13 +81,14 @@ def service_settings(
 ) -> dict[str, Settings]:
     """Settings by service name. `database_urls` has one URL per service, with that service's role."""
     neighbours = {name: ports.url(f"{name}.internal") for name in SERVICES}
+    worker_url = f"http://{_address_for_containers(options.runtime) or '127.0.0.1'}:{options.port}"
     store = {
         "type": "local",
         "id": "local",
         "path": str(home.store),
         "signing_key": home.secret("store-signing-key").read_text(),
         "public_url": options.origin_url,
-        "worker_url": f"http://127.0.0.1:{options.port}",
+        "worker_url": worker_url,
     }
 
     def common(name: str) -> Settings:
@@ -104,7 +107,7 @@ def service_settings(
             **with_servers("gateway"),
             "neighbours": neighbours,
             "public_url": options.origin_url,
-            "worker_url": f"http://127.0.0.1:{options.port}",
+            "worker_url": worker_url,
             "secret_key_file": str(home.secret("gateway-secret-key")),
             "token_pepper_file": gateway_pepper,
             "store": store,
@@ -132,12 +135,37 @@ def service_settings(
             "slots": options.slots or os.cpu_count() or 1,
             "container": _trust_of_this_shell(),
         },
-        "origin": {
-            "http": {"host": options.host, "public_port": options.port},
-            "log": {"level": options.log_level, "json": False},
-            "upstreams": {app: ports.url(app) for app in ports.by_app if app.split(".")[1] in {"public", "workers"}},
+        **{
+            name: {
+                "http": {"host": host, "public_port": options.port},
+                "log": {"level": options.log_level, "json": False},
+                "upstreams": {
+                    app: ports.url(app) for app in ports.by_app if app.split(".")[1] in {"public", "workers"}
+                },
+            }
+            for name, host in _origin_hosts(options).items()
         },
     }
+
+
+ORIGINS = ("origin", "origin_for_containers")
+
+
+def _origin_hosts(options: UpOptions) -> dict[str, str]:
+    """Where the origin listens: at the chosen address, and where containers can reach this machine."""
+    bridge = _address_for_containers(options.runtime)
+    hosts = {ORIGINS[0]: options.host}
+    if bridge is not None and options.host not in {bridge, "0.0.0.0", "::"}:
+        hosts[ORIGINS[1]] = bridge
+    return hosts
+
+
+def _address_for_containers(runtime: str) -> str | None:
+    """This machine's address on Docker's default bridge: inside a container, 127.0.0.1 is the container."""
+    if runtime not in {"auto", "docker"}:
+        return None
+    addresses = psutil.net_if_addrs().get("docker0", [])
+    return next((one.address for one in addresses if one.family == socket.AF_INET), None)
 
 
 _CERTIFICATE_VARIABLES = ("SLIPWAY_CA_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")

@@ -1,7 +1,9 @@
 """Where `slipway up` keeps things on disk."""
 
+import json
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +59,39 @@ class Home:
         """Process id of the running `slipway up`."""
         return self.root / "up.pid"
 
+    @property
+    def environments(self) -> Path:
+        """Settings of each service as environment variables, for commands that an operator gives to one service."""
+        return self.root / "environments"
+
+    def save_environment(self, service: str, variables: Mapping[str, str]) -> None:
+        """Keep a service's settings; they hold passwords, hence mode 0600."""
+        file = self.environments / f"{service}.json"
+        temporary = file.with_suffix(".new")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+            json.dump(variables, handle)
+        temporary.replace(file)
+
+    def load_environment(self, service: str) -> dict[str, str] | None:
+        """The settings that the service was last started with; None when it never was."""
+        file = self.environments / f"{service}.json"
+        if not file.exists():
+            return None
+        variables: dict[str, str] = json.loads(file.read_text())
+        return variables
+
     def prepare(self) -> None:
         """Make the folders; only those of this home, and nothing above it."""
-        for folder in (self.root, self.keys, self.trusted, self.store, self.worker, self.uploads, self.logs):
+        for folder in (
+            self.root,
+            self.keys,
+            self.trusted,
+            self.store,
+            self.worker,
+            self.uploads,
+            self.logs,
+            self.environments,
+        ):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def secret(self, name: str) -> Path:

@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from slipway_allinone.configuration import Ports, Settings, UpOptions, environment_of, service_settings
+from slipway_allinone.configuration import ORIGINS, Ports, Settings, UpOptions, environment_of, service_settings
 from slipway_allinone.embedded.postgres import EmbeddedPostgres
 from slipway_allinone.embedded.valkey import EmbeddedValkey
 from slipway_allinone.home import Home
@@ -86,6 +86,8 @@ class Platform:
                 credentials = await self._first_accounts(servers)
                 ports = Ports.pick()
                 settings = service_settings(self._options, self._home, ports, servers.database_urls, servers.redis_url)
+                for name in SPECS:
+                    self._home.save_environment(name, environment_of(name, settings[name]))
                 await self._start_services(stack, settings)
                 await self._wait_ready(ports)
                 yield RunningPlatform(credentials, servers.notices)
@@ -129,13 +131,14 @@ class Platform:
 
     async def _start_services(self, stack: AsyncExitStack, settings: Mapping[str, Settings]) -> None:
         self._say("Starting the services ...")
+        origins = [
+            (replace(ORIGIN, name=name), ORIGIN.settings(**settings[name])) for name in ORIGINS if name in settings
+        ]
         if not self._options.split:
             entries = [(SPECS[name], SPECS[name].settings(**settings[name])) for name in SPECS]
-            entries.append((ORIGIN, ORIGIN.settings(**settings["origin"])))
-            await stack.enter_async_context(Supervisor(entries).running())
+            await stack.enter_async_context(Supervisor([*entries, *origins]).running())
             return
-        origin = Supervisor([(ORIGIN, ORIGIN.settings(**settings["origin"]))])
-        await stack.enter_async_context(origin.running())
+        await stack.enter_async_context(Supervisor(origins).running())
         programs = [Program(name, MODULES[name], environment_of(name, settings[name])) for name in SPECS]
         children = await stack.enter_async_context(running(programs, self._home.logs))
         lister = asyncio.create_task(self._list_processes(children))

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -137,6 +137,8 @@ class UnhandledErrors:
 
         try:
             await self._app(scope, receive, noting_send)
+        except ClientDisconnect:
+            _LOG.debug("client_went_away", path=scope["path"], method=scope["method"])
         except Exception as error:
             if started:
                 _LOG.exception("request_broken_off", path=scope["path"], method=scope["method"])

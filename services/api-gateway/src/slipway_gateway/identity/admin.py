@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from slipway_db import Database
-from slipway_gateway.context import read_pepper
 from slipway_gateway.database import SCHEMA
 from slipway_gateway.identity.domain import IssuedToken, TokenKind, User
 from slipway_gateway.identity.service import AccountService, TokenService
+from slipway_kit.keys import read_pepper
 
 
 class Administration:

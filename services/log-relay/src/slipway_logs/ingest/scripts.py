@@ -76,7 +76,8 @@ if next == durable then
   redis.call('ZREM', KEYS[3], KEYS[1])
   return 1
 end
-local pending = redis.call('HINCRBY', KEYS[2], 'pending', -tonumber(ARGV[2]))
+-- 0 - x, not -x: the server refuses the text of minus zero
+local pending = redis.call('HINCRBY', KEYS[2], 'pending', 0 - tonumber(ARGV[2]))
 local score = redis.call('ZSCORE', KEYS[3], KEYS[1])
 if score ~= '0' then
   redis.call('ZADD', KEYS[3], pending >= tonumber(ARGV[5]) and 1 or ARGV[3], KEYS[1])

@@ -16,6 +16,9 @@ from slipway_worker.spool.status import StatusJournal
 OnRecords = Callable[[Sequence[NumberedRecord]], None]
 
 
+_POLL_SECONDS = 0.005
+
+
 class AttemptLog:
     """Opened once the secrets are known: before that, only status lines can be said."""
 
@@ -67,6 +70,16 @@ class AttemptLog:
             reader, self._relay, self._clock, on_records=on_records, on_trouble=self._on_trouble, seen=reader.records
         )
         self._task = asyncio.create_task(self._sender.run(), name="log-sender")
+
+    async def output_read(self, patience: float) -> None:
+        """After the run's end: wait, for that many seconds at most, until all that it printed has been read.
+
+        What is said then stands behind the run's last line. The log service may be away: hence the limit.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._reader is not None and not self._reader.output_ended:  # noqa: ASYNC110 - rarely waits
+                    await asyncio.sleep(_POLL_SECONDS)
 
     @property
     def sending(self) -> asyncio.Task[None]:

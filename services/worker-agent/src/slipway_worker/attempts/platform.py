@@ -1,10 +1,10 @@
 """The platform as one attempt sees it: materials, upload tickets, outputs, log."""
 
-import asyncio
+from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
-from slipway_kit.errors import Conflict, SlipwayError, Unavailable
+from slipway_kit.errors import Conflict
 from slipway_kit.http import FixedToken, Neighbour
 from slipway_schemas.attempts import (
     Materials,
@@ -20,6 +20,7 @@ from slipway_schemas.logs import LogsAnswer
 
 _CALL_SECONDS: Final = 60.0
 _LOG_SECONDS: Final = 30.0
+_PIECE_BYTES: Final = 256 * 1024
 
 
 class Superseded(Exception):
@@ -74,18 +75,17 @@ class AttemptPlatform:
         """Send log frames, or nothing to ask where to continue."""
         headers = {"Content-Type": "application/octet-stream"}
         async with self._api.stream(
-            "POST", "/workers/v1/logs", headers=headers, content=frames, timeout=_LOG_SECONDS
+            "POST", "/workers/v1/logs", headers=headers, content=_pieces(frames), timeout=_LOG_SECONDS
         ) as answer:
             body = b"".join([part async for part in answer.content])
         return LogsAnswer.model_validate_json(body)
 
 
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    """The body in pieces, so that no send holds up the event loop."""
+    for start in range(0, len(data), _PIECE_BYTES):
+        yield data[start : start + _PIECE_BYTES]
+
+
 def _meaning(error: Conflict) -> Exception:
     return Superseded(error.message) if error.code == "superseded" else error
-
-
-async def pause_after(error: SlipwayError, tries: int) -> None:
-    """Wait before the next try; raises `error` again when another try cannot help."""
-    if not isinstance(error, Unavailable) and error.kind != "internal":
-        raise error
-    await asyncio.sleep(min(0.2 * 2**tries, 10.0))

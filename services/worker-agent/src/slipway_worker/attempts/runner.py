@@ -35,6 +35,7 @@ from slipway_worker.shim.client import ShimHandle, ShimUnreachable
 from slipway_worker.spool.reading import NumberedRecord
 
 _LOG = get_logger()
+_OUTPUT_PATIENCE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.02
 _RETRY_SECONDS: Final = 0.5
 _KILL_SECONDS: Final = 30.0
@@ -223,7 +224,8 @@ class AttemptRunner:
         self._note_user_code()
         ending = ending_of_run(record, self._record.state)
         self._decide(ending)
-        self._log.say(f"The command ended with exit code {record.code}. {ending.message}")
+        await self._log.output_read(_OUTPUT_PATIENCE_SECONDS)
+        self._log.say(f"Exit code {record.code}. {ending.message}")
 
     async def _deliver_stops(self) -> None:
         """Hand stop orders to whoever looks after the run."""

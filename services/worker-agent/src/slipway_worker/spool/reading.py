@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from slipway_runtime.layout import STDOUT, parse_records, spool_file_name
+from slipway_runtime.layout import RECORD_HEADER, STDOUT, parse_records, spool_file_name
 from slipway_runtime.lines import LineBlock, LineCutter
 from slipway_runtime.metadata import MetadataParser, MetadataRecord
 from slipway_runtime.redaction import Redactor
@@ -121,6 +121,11 @@ class SpoolReader:
         return self._state.records
 
     @property
+    def output_ended(self) -> bool:
+        """Whether all that the run printed has been read."""
+        return self._state.ended
+
+    @property
     def ended(self) -> bool:
         """Whether all of the raw spool and all status lines said so far have been read."""
         return self._state.ended and self._state.statuses == len(self._journal.entries)
@@ -173,7 +178,13 @@ class SpoolReader:
         try:
             with self._file(number).open("rb") as file:
                 file.seek(offset)
-                return file.read(READ_BYTES)
+                data = file.read(READ_BYTES)
+                if len(data) >= RECORD_HEADER.size:
+                    # The first record is read whole, whatever its size.
+                    whole = RECORD_HEADER.size + RECORD_HEADER.unpack_from(data)[2]
+                    if whole > len(data):
+                        data += file.read(whole - len(data))
+                return data
         except FileNotFoundError:
             return b""
 

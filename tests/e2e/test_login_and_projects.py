@@ -47,7 +47,8 @@ def test_login_with_a_token_asks_only_who_it_is(lab: Lab, new_desk: Desk) -> Non
 def test_login_of_an_external_user_leads_to_the_token_page(lab: Lab, new_desk: Desk) -> None:
     """Row 4, with an external identity; the page for making a token exists."""
     name = f"external-{uuid4().hex[:6]}"
-    lab.platform.slipway("user", "add", name, "--password", PASSWORD, "--external")
+    lab.platform.add_user(name, PASSWORD)
+    lab.platform.slipway("user", "external", name)
     with Api(lab.platform.url, None) as nobody:
         refused = nobody.call("POST", "get-token/", data={"username": name, "password": PASSWORD})
         assert refused.status_code == 400

@@ -26,6 +26,9 @@ _HOP_BY_HOP = frozenset(
 )
 """Headers that belong to one connection (RFC 9110 7.6.1); `Expect` is answered by our own server."""
 
+_NOT_ANSWERED = _HOP_BY_HOP | {b"date", b"server"}
+"""Our own server says these."""
+
 _AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _CHUNK_BYTES = 256 * 1024
 _log = get_logger()
@@ -94,7 +97,7 @@ class HttpRelay:
                         "type": "http.response.start",
                         "status": answer.status,
                         "headers": [
-                            (name, value) for name, value in answer.raw_headers if name.lower() not in _HOP_BY_HOP
+                            (name, value) for name, value in answer.raw_headers if name.lower() not in _NOT_ANSWERED
                         ],
                     }
                 )

@@ -34,12 +34,9 @@ def schema_apps() -> Apps:
 
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
-    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
-    loops: list[Loop] = [
-        ArchiveLoop(context.snapshots),
-        AbortUploads(context.db, context.data.stores, context.clock),
-        *relay.loops(),
-    ]
+    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "scheduler")])
+    aborts = AbortUploads(context.db, context.data.stores, context.clock)
+    loops: list[Loop] = [ArchiveLoop(context.snapshots), aborts, *relay.loops()]
     handlers = {ExecutionStateChanged.name: abort_uploads_of_ended}
     consumer = EventConsumer(context.db, context.redis, EXECUTION_EVENTS, "scheduler", handlers)
     return [

@@ -21,6 +21,7 @@ from slipway_gateway.app import workers_app
 from slipway_gateway.context import GatewayContext
 from slipway_gateway.database import MIGRATIONS
 from slipway_gateway.settings import GatewaySettings
+from slipway_kit.logging import configure
 from slipway_kit.service import Supervisor
 from slipway_kit.settings import NeighbourSettings
 from slipway_scheduler.database import MIGRATIONS as SCHEDULER_MIGRATIONS
@@ -85,6 +86,12 @@ def template_database(postgres_server) -> str:
     url = asyncio.run(postgres_server.create_database(name))
     asyncio.run(_prepare(url))
     return name
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """Log as in production: rendering a traceback for people takes seconds."""
+    configure("test", "WARNING", json=True)
 
 
 @dataclass

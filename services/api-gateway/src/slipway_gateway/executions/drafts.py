@@ -33,11 +33,15 @@ class Snapshots(Protocol):
         """The commit with its YAML read."""
         ...
 
+    async def ensure_archive(self, commit: Commit) -> None:
+        """Ask for the commit's archive, after the execution that waits for it was created."""
+        ...
+
 
 class DraftBuilder:
     """Resolves requests. Everything wrong with one is told in one answer, by field."""
 
-    def __init__(self, db: Database, vault: Vault, snapshots: Snapshots | None) -> None:
+    def __init__(self, db: Database, vault: Vault, snapshots: Snapshots) -> None:
         self._db = db
         self._vault = vault
         self._snapshots = snapshots
@@ -46,8 +50,7 @@ class DraftBuilder:
         """The draft, and the commit whose archive it waits for. Raises `Invalid`."""
         async with self._db.read() as session:
             project, commit = await self._project_and_commit(session, user, request)
-        if self._snapshots is not None and commit.config is None and commit.config_error is None:
-            commit = await self._snapshots.ensure_config(project, commit)
+        commit = await self._snapshots.ensure_config(project, commit)
         async with self._db.read() as session:
             return await self._draft(session, user, request, execution_id, project, commit), commit
 

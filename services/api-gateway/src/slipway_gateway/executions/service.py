@@ -38,9 +38,10 @@ _CREATE_SECONDS = 20.0
 class ExecutionService:
     """Executions. It opens its own units of work and closes them before it calls the scheduler."""
 
-    def __init__(self, db: Database, scheduler: Neighbour, vault: Vault, snapshots: Snapshots | None) -> None:
+    def __init__(self, db: Database, scheduler: Neighbour, vault: Vault, snapshots: Snapshots) -> None:
         self._db = db
         self._scheduler = scheduler
+        self._snapshots = snapshots
         self._drafts = DraftBuilder(db, vault, snapshots)
 
     async def page(self, user: User, wanted: ExecutionFilter, request: PageRequest) -> Page[Execution]:
@@ -128,9 +129,7 @@ class ExecutionService:
             _INTERNAL, body=draft, result=ExecutionCreated, actor=user.id, timeout=_CREATE_SECONDS
         )
         if draft.spec.code.archive_key is None and commit is not None:
-            # Asked for after the hand-over: an archive that was finished meanwhile is announced once more.
-            async with self._db.transaction() as session:
-                await CodeStore(session).want_archive(commit.id)
+            await self._snapshots.ensure_archive(commit)
         return await self.get(user, str(created.id))
 
 
@@ -156,7 +155,7 @@ def _id_of_key(user: User, key: str) -> UUID:
     if len(key) > _MAX_KEY_LENGTH:
         raise Invalid(f"An idempotency key has at most {_MAX_KEY_LENGTH} characters.", field="Idempotency-Key")
     digest = hashlib.sha256(f"slipway-execution\0{user.id}\0{key}".encode()).digest()
-    return UUID(bytes=digest[:16], version=8)
+    return UUID(bytes=digest[:16], version=5)
 
 
 def _copied(user: User, project: Project, detail: ExecutionDetail) -> ExecutionDraft:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -26,6 +27,8 @@ from slipway_gateway.web.steps import StepView, steps_of
 from slipway_kit.errors import Invalid, NotFound, SlipwayError, invalid_from_validation
 
 router = APIRouter(prefix="/p/{owner}/{name}/commit/{identifier}", include_in_schema=False, route_class=PageRoute)
+
+by_id_router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _RECENT = 10
 _OPTIONAL = ("title", "environment", "image")
@@ -67,6 +70,14 @@ async def commit(
     wanted = ExecutionFilter(project_id=project.id, commit=view.commit.identifier)
     executions = await context.executions.page(user, wanted, part(0, size=_RECENT))
     return render(request, "commit.html", user=user, project=project, view=view, executions=executions.items)
+
+
+@by_id_router.get("/projects/{project_id}/commits/{identifier}/")
+async def commit_of_project(project_id: UUID, identifier: str, user: PageUser, context: Context) -> Response:
+    """The address that the API gives, which knows the project's id only: on to the commit's page."""
+    async with context.db.read() as session:
+        project = await Factory(context, session).projects.get_visible(user, project_id)
+    return RedirectResponse(address_of(project, "commit", identifier), 307)
 
 
 @router.get("/run/")

@@ -11,6 +11,7 @@ ROUTERS = (
     home.router,
     projects.router,
     commits.router,
+    commits.by_id_router,
     executions.router,
     data.router,
     environments.router,

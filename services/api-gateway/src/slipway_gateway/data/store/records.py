@@ -21,6 +21,7 @@ def select_datums() -> Select[Any]:
     )
     return (
         select(DatumRow, EXECUTIONS.c.counter.label("counter"), aliases.label("aliases"), StoreRow)
+        .select_from(DatumRow)
         .outerjoin(EXECUTIONS, EXECUTIONS.c.id == DatumRow.output_execution_id)
         .outerjoin(StoreRow, StoreRow.id == DatumRow.store_id)
     )

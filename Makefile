@@ -26,6 +26,9 @@ check: setup ## format, lint, types, import rules, dependency hygiene
 	.venv/bin/ruff check .
 	.venv/bin/mypy $(addprefix -p ,$(PACKAGES))
 	.venv/bin/lint-imports
+	@for folder in libs/* services/* deploy/allinone; do \
+		(cd $$folder && ../../.venv/bin/deptry --no-ansi . 2>&1 | grep -q Success) || \
+			{ echo "$$folder: its pyproject.toml and its imports differ; run deptry there"; exit 1; }; done
 
 format: setup ## format the code and fix what can be fixed
 	.venv/bin/ruff format .

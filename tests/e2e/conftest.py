@@ -113,7 +113,7 @@ def finished(lab: Lab) -> Json:
 def stranger(platform: Platform) -> Iterator[Api]:
     """The API as a user who has nothing to do with the lab."""
     name = f"stranger-{uuid4().hex[:6]}"
-    platform.slipway("user", "add", name, "--password", PASSWORD)
+    platform.add_user(name, PASSWORD)
     with Api(platform.url, None) as nobody:
         token = nobody.post("get-token/", {"username": name, "password": PASSWORD}, status=200)["token"]
     with Api(platform.url, token) as client:

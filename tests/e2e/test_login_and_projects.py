@@ -19,7 +19,7 @@ def test_login_with_a_password_stores_host_token_and_user(lab: Lab, new_desk: De
     """Row 1."""
     login = lab.platform.credentials
     answer = new_desk.vh("login", "--host", login["url"], "-u", login["username"], "-p", login["password"], "-y")
-    assert f"Logged in. Hey {login['username']}!" in answer.out
+    assert f"Logged in. Hey {login['username']}!" in answer.err
     stored = new_desk.settings
     assert stored["host"] == login["url"]
     assert stored["user"]["username"] == login["username"]
@@ -40,14 +40,15 @@ def test_login_with_a_token_asks_only_who_it_is(lab: Lab, new_desk: Desk) -> Non
     """Row 3."""
     login = lab.platform.credentials
     answer = new_desk.vh("login", "--host", login["url"], "--token", login["token"], "-y")
-    assert f"Logged in. Hey {login['username']}!" in answer.out
+    assert f"Logged in. Hey {login['username']}!" in answer.err
     assert new_desk.settings["token"] == login["token"]
 
 
 def test_login_of_an_external_user_leads_to_the_token_page(lab: Lab, new_desk: Desk) -> None:
     """Row 4, with an external identity; the page for making a token exists."""
     name = f"external-{uuid4().hex[:6]}"
-    lab.platform.slipway("user", "add", name, "--password", PASSWORD, "--external")
+    lab.platform.add_user(name, PASSWORD)
+    lab.platform.slipway("user", "external", name)
     with Api(lab.platform.url, None) as nobody:
         refused = nobody.call("POST", "get-token/", data={"username": name, "password": PASSWORD})
         assert refused.status_code == 400
@@ -56,7 +57,6 @@ def test_login_of_an_external_user_leads_to_the_token_page(lab: Lab, new_desk: D
     assert f"{lab.platform.url}/auth/tokens/" in answer.both
     assert "token" not in new_desk.settings
     with Browser(lab.platform.url) as browser:
-        browser.login("admin", lab.platform.credentials["password"])
         assert browser.page("/auth/tokens/").status_code == 200
 
 

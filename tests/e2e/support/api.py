@@ -28,8 +28,8 @@ class Api:
         self._client.close()
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Any request; `path` without `/api/v0/` unless it begins with a slash. Options are httpx's."""
-        return self._client.request(method, path if path.startswith("/") else f"/api/v0/{path}", **options)
+        """Any request; `path` without `/api/v0/` unless it begins with a slash or is a URL. Options are httpx's."""
+        return self._client.request(method, path if path.startswith(("/", "http://")) else f"/api/v0/{path}", **options)
 
     def get(self, path: str, status: int = 200, **params: Any) -> Any:
         """JSON of a GET; the keywords are the query."""

@@ -46,7 +46,7 @@ class Desk:
         self, *args: str, code: int | None = 0, env: Mapping[str, str] | None = None, timeout: float = 90.0
     ) -> Answer:
         """Run a command; its exit code must be `code` unless that is None."""
-        done = self.runner.run(*args, cwd=self.folder, env=env, timeout=timeout)
+        done = self.runner.run(*args, cwd=self.folder, env={"COLUMNS": "250", **(env or {})}, timeout=timeout)
         answer = Answer(done.returncode, ANSI.sub("", done.stdout), ANSI.sub("", done.stderr))
         assert "Traceback" not in answer.both, f"vh {' '.join(args)}\n{answer.both}"
         assert code is None or answer.code == code, f"vh {' '.join(args)} ended with {answer.code}:\n{answer.both}"
@@ -84,3 +84,8 @@ class Desk:
 def _text(output: Any) -> str:
     text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
     return ANSI.sub("", text)
+
+
+def in_table(key: str, value: str) -> str:
+    """Pattern of a row in a table of vh, which stands upright where there is room and lies down where not."""
+    return rf"{re.escape(key)}\s*(?:\n\s*value\s*\|)?\s*{re.escape(value)}"

@@ -6,6 +6,8 @@ from typing import Self
 
 import httpx
 
+TOKENS = "/auth/tokens/"
+
 
 class Browser:
     """Follows redirects and fills in forms, hidden fields included."""
@@ -24,26 +26,29 @@ class Browser:
         return self._client.get(path, headers={"Accept": "text/html"})
 
     def login(self, username: str, password: str) -> None:
-        """Log in on the login page."""
-        page = self.page("/login/")
+        """Log in where clients send people who need a token."""
+        page = self.page(TOKENS)
         assert page.status_code == 200, page.text
         answer = self.submit(page, 'name="password"', username=username, password=password)
-        assert answer.status_code == 200, answer.text
-        assert self.page("/auth/tokens/").url.path == "/auth/tokens/", "the login was not taken"
+        assert (answer.status_code, answer.url.path) == (200, TOKENS), answer.text
 
     def make_token(self, name: str) -> str:
         """Make a token and read its value off the page."""
-        answer = self.submit(self.page("/auth/tokens/"), 'name="name"', name=name)
-        found = re.search(r"[\"'>\s]([A-Za-z0-9_-]{40,64})[\"'<\s]", _without_csrf(answer.text))
+        answer = self.submit(self.page(TOKENS), 'name="name"', name=name)
+        found = re.search(r"--token ([A-Za-z0-9_-]{40,})", unescape(answer.text))
         assert found, answer.text
+        assert found.group(1) not in self.page(TOKENS).text, "a token is shown once"
         return found.group(1)
 
     def revoke_token(self, name: str) -> None:
         """Revoke the token of this name."""
-        page = self.page("/auth/tokens/")
-        row = next(part for part in re.split(r"<tr\b|<li\b", page.text) if name in part)
-        answer = self.submit(page, _first_form(row))
+        page = self.page(TOKENS)
+        row = next(part for part in page.text.split("<tr>") if name in part)
+        number = re.search(r'name="id" value="([^"]+)"', row)
+        assert number, row
+        answer = self.submit(page, f'value="{number.group(1)}"')
         assert answer.status_code == 200, answer.text
+        assert name not in answer.text
 
     def submit(self, page: httpx.Response, marker: str, **values: str) -> httpx.Response:
         """Send the form of a page whose source holds `marker`, as it stands there with `values` filled in."""
@@ -56,16 +61,6 @@ class Browser:
         action = re.search(r'<form\b[^>]*\baction="([^"]*)"', form)
         target = page.url.join(unescape(action.group(1))) if action and action.group(1) else page.url
         return self._client.post(target, data={**fields, **values}, headers={"Accept": "text/html"})
-
-
-def _first_form(html: str) -> str:
-    found = re.search(r"<form\b[^>]*>", html)
-    assert found, html
-    return found.group(0)
-
-
-def _without_csrf(html: str) -> str:
-    return re.sub(r"<(?:input|a|link|script|form)\b[^>]*>", " ", html)
 
 
 def _name_and_value(tag: str) -> tuple[str, str]:

@@ -103,6 +103,12 @@ class Platform:
             raise RuntimeError(f"slipway {' '.join(args)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    def add_user(self, name: str, password: str) -> None:
+        """Make a user who logs in with a password."""
+        file = self.home / f"password-of-{name}"
+        file.write_text(f"{password}\n")
+        self.slipway("user", "add", name, "--password-file", str(file))
+
     def process_id(self, service: str) -> int:
         """Process id of a service, from processes.json."""
         listed = json.loads((self.home / "processes.json").read_text())

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 
+from slipway_kit.errors import ErrorStyle
 from slipway_kit.relay import HttpRelay
 from slipway_kit.service import Apps, BackgroundTask, ReadyCheck, ServiceSpec
 from slipway_kit.settings import ServiceSettings, service_config
@@ -24,7 +25,9 @@ class Origin:
     """Pure ASGI: looks up the path and passes the request on."""
 
     def __init__(self, upstreams: dict[str, str]) -> None:
-        self._relays = {name: HttpRelay(url, name=name.split(".")[0]) for name, url in upstreams.items()}
+        self._relays = {
+            name: HttpRelay(url, name=name.split(".")[0], style=_style_of(name)) for name, url in upstreams.items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -36,6 +39,10 @@ class Origin:
         """Close the connections to the services."""
         for relay in self._relays.values():
             await relay.close()
+
+
+def _style_of(app: str) -> ErrorStyle:
+    return ErrorStyle.PROBLEM if app.endswith(".workers") else ErrorStyle.V0
 
 
 @asynccontextmanager

@@ -1,13 +1,15 @@
 """An ASGI app that passes requests on to an HTTP server, bytes as they come, in both directions."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 import aiohttp
+from pydantic_core import to_json
 from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
+from slipway_kit.errors import ErrorStyle, Problem, Unavailable
+from slipway_kit.errors.handlers import v0_body
 from slipway_kit.logging import get_logger
 from slipway_kit.tasks import cancel_and_wait
 
@@ -26,6 +28,9 @@ _HOP_BY_HOP = frozenset(
 )
 """Headers that belong to one connection (RFC 9110 7.6.1); `Expect` is answered by our own server."""
 
+_NOT_ANSWERED = _HOP_BY_HOP | {b"date", b"server"}
+"""Our own server says these."""
+
 _AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _CHUNK_BYTES = 256 * 1024
 _log = get_logger()
@@ -34,7 +39,10 @@ _log = get_logger()
 class HttpRelay:
     """Passes every request to `base_url` with its path, query, headers and body unchanged."""
 
-    def __init__(self, base_url: str, *, name: str, idle_seconds: float = 300) -> None:
+    def __init__(
+        self, base_url: str, *, name: str, style: ErrorStyle = ErrorStyle.V0, idle_seconds: float = 300
+    ) -> None:
+        self._style = style
         self._base_url = base_url.rstrip("/")
         self._name = name
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=idle_seconds)
@@ -94,7 +102,7 @@ class HttpRelay:
                         "type": "http.response.start",
                         "status": answer.status,
                         "headers": [
-                            (name, value) for name, value in answer.raw_headers if name.lower() not in _HOP_BY_HOP
+                            (name, value) for name, value in answer.raw_headers if name.lower() not in _NOT_ANSWERED
                         ],
                     }
                 )
@@ -106,7 +114,7 @@ class HttpRelay:
             if started:
                 raise ConnectionError(f"{self._name} broke off its answer") from error
             _log.warning("origin_upstream_unavailable", upstream=self._name, error=type(error).__name__)
-            await _answer_unavailable(send, self._name)
+            await _answer_unavailable(send, self._name, self._style)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -161,12 +169,12 @@ def _has_body(scope: Scope) -> bool:
     return b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
 
 
-async def _answer_unavailable(send: Send, name: str) -> None:
-    body = json.dumps(
-        {"message": f"The service {name} does not answer right now; try again in a moment.", "code": "unavailable"}
-    ).encode()
+async def _answer_unavailable(send: Send, name: str, style: ErrorStyle) -> None:
+    error = Unavailable(f"The service {name} does not answer right now; try again in a moment.")
+    problem = style is ErrorStyle.PROBLEM
+    body = Problem.of(error).model_dump_json(exclude_none=True).encode() if problem else to_json(v0_body(error))
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", b"application/problem+json" if problem else b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"retry-after", b"1"),
     ]

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
@@ -15,11 +16,13 @@ from slipway_gateway.code.packages import PackageService
 from slipway_gateway.code.service import CodeService
 from slipway_gateway.code.snapshots import SnapshotService
 from slipway_gateway.data.services import DataServices
+from slipway_gateway.data.stores import usable_store
 from slipway_gateway.database import MIGRATIONS, SCHEMA
 from slipway_gateway.environments.service import EnvironmentService
 from slipway_gateway.executions.materials import MaterialsService
 from slipway_gateway.executions.service import ExecutionService
 from slipway_gateway.executions.tokens import ExecutionTokens
+from slipway_gateway.identity.domain import User
 from slipway_gateway.identity.service import AccountService, LoginService, TokenService
 from slipway_gateway.identity.usage import TokenUsage
 from slipway_gateway.projects.service import ProjectService
@@ -102,6 +105,10 @@ class Factory:
     def environments(self) -> EnvironmentService:
         """Environments that the caller may use."""
         return EnvironmentService(self.session)
+
+    async def usable_store(self, user: User, store_id: UUID) -> UUID | None:
+        """The store of this id as rows name it: None is the installation's own. Raises `NotFound`."""
+        return await usable_store(self.session, user, store_id)
 
 
 @asynccontextmanager

@@ -34,7 +34,7 @@ def schema_apps() -> Apps:
 
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
-    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "scheduler")])
+    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
     aborts = AbortUploads(context.db, context.data.stores, context.clock)
     loops: list[Loop] = [ArchiveLoop(context.snapshots), aborts, *relay.loops()]
     handlers = {ExecutionStateChanged.name: abort_uploads_of_ended}

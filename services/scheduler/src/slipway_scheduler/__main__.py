@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
+from uuid import UUID
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_db import Database
 from slipway_kit.cli import service_cli
@@ -43,6 +45,13 @@ def _on_database(work: Callable[[Database, str], Awaitable[T]]) -> T:
         raise typer.Exit(2) from None
 
 
+async def _id_of(session: AsyncSession, slug: str) -> UUID:
+    found = await EnvironmentStore(session).by_slug(slug)
+    if found is None:
+        raise NotFound(f"There is no environment {slug!r}. `environment list` shows those that exist.")
+    return found.id
+
+
 @environment.command("add")
 def add_environment(
     slug: str,
@@ -72,16 +81,25 @@ def list_environments() -> None:
         typer.echo(line)
 
 
+@environment.command("remove")
+def remove_environment(slug: Annotated[str, typer.Argument(help="Slug of the environment.")]) -> None:
+    """Delete an environment; what runs in it goes on, and its name stays with its executions."""
+
+    async def work(db: Database, pepper: str) -> None:
+        async with db.transaction() as session:
+            service = EnvironmentService(session, pepper)
+            await service.delete(await _id_of(session, slug))
+
+    _on_database(work)
+
+
 @token.command("create")
 def create_token(slug: Annotated[str, typer.Argument(help="Slug of the environment.")]) -> None:
     """Print a new group token of an environment; it is shown this once."""
 
     async def work(db: Database, pepper: str) -> GroupTokenCreated:
         async with db.transaction() as session:
-            found = await EnvironmentStore(session).by_slug(slug)
-            if found is None:
-                raise NotFound(f"There is no environment {slug!r}. `environment list` shows those that exist.")
-            return await EnvironmentService(session, pepper).create_token(found.id)
+            return await EnvironmentService(session, pepper).create_token(await _id_of(session, slug))
 
     typer.echo(_on_database(work).token)
 

@@ -8,13 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from slipway_kit.errors import SlipwayError
+from slipway_kit.errors import Unavailable
 
 MAX_OUTPUT_BYTES = 64 * 1024**2
 _ERROR_BYTES = 64 * 1024
 
+# Commits of branches that were deleted or rewritten upstream stay, for executions that name them: nothing is pruned.
+_GLOBAL_CONFIG = "[core]\n\thooksPath = /dev/null\n[gc]\n\tautoDetach = false\n\tpruneExpire = never\n"
+_TRUST_LOCAL = "[safe]\n\tdirectory = *\n"
 
-class GitError(SlipwayError):
+
+class GitError(Unavailable):
     """Git ended with an error. The message is what git printed, without its prefixes."""
 
     code = "git_failed"
@@ -77,9 +81,9 @@ class Git:
         if not self._home.is_dir():
             self._home.mkdir(parents=True, mode=0o700)
         settings = self._home / "gitconfig"
-        if not settings.exists():
-            trusted = "[safe]\n\tdirectory = *\n" if self._trust_local else ""
-            settings.write_text(f"[core]\n\thooksPath = /dev/null\n[gc]\n\tautoDetach = false\n{trusted}")
+        wanted = _GLOBAL_CONFIG + (_TRUST_LOCAL if self._trust_local else "")
+        if not settings.exists() or settings.read_text() != wanted:
+            settings.write_text(wanted)
         return self._home
 
     def _environment(self, extra: Mapping[str, str], config: Mapping[str, str]) -> dict[str, str]:
@@ -113,10 +117,13 @@ async def _communicate(process: asyncio.subprocess.Process, stdin: bytes | None)
                 await process.stdin.drain()
             process.stdin.close()
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(feed())
-        answer = tasks.create_task(_read(process.stdout, MAX_OUTPUT_BYTES, "git printed more than 64 MiB"))
-        errors = tasks.create_task(_read(process.stderr, _ERROR_BYTES, None))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(feed())
+            answer = tasks.create_task(_read(process.stdout, MAX_OUTPUT_BYTES, "git printed more than 64 MiB"))
+            errors = tasks.create_task(_read(process.stderr, _ERROR_BYTES, None))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
     return answer.result(), errors.result()
 
 

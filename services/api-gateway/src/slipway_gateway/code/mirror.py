@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 from slipway_gateway.code.domain import COMMITS_PER_REF, CommitLine, Ref, RefKind
 from slipway_gateway.code.egress import Network, resolve_allowed
 from slipway_gateway.code.git import Git, GitError
-from slipway_gateway.code.remotes import Remote, Transport, parse_remote
+from slipway_gateway.code.remotes import DEFAULT_PORTS, Remote, Transport, parse_remote
 from slipway_gateway.code.service import Credentials
 from slipway_kit.errors import Invalid
 
 MAX_YAML_BYTES = 1024**2
 _SUBMODULE_MODE = "160000"
+_UNREACHABLE = ("Connection refused", "Failed to connect", "Couldn't connect", "timed out", "Connection reset")
 
 
 class SnapshotRefused(Invalid):
@@ -74,10 +75,9 @@ class Mirror:
 
     async def log(self, head: str, *, without: Sequence[str] = (), limit: int = COMMITS_PER_REF) -> list[CommitLine]:
         """The newest commits that `head` reaches and none of `without` does, newest first."""
-        known = [sha for sha in without if await self.has(sha)]
-        revisions = "\n".join([head, *(f"^{sha}" for sha in known)]) + "\n"
+        revisions = "\n".join([head, *(f"^{sha}" for sha in without)]) + "\n"
         answer = await self._git.run(
-            ["log", f"--max-count={limit}", "--format=%H%x1f%ct%x1f%s%x1e", "--stdin"],
+            ["log", "--ignore-missing", f"--max-count={limit}", "--format=%H%x1f%ct%x1f%s%x1e", "--stdin"],
             repository=self._path,
             stdin=revisions.encode(),
         )
@@ -158,10 +158,10 @@ class Remotes:
         self._allowed = allowed
         self._local_paths = [path.resolve() for path in local_paths]
 
-    def check_local(self, remote: Remote) -> None:
-        """Raises `Invalid` for a local path that the operator does not allow. Links are followed first."""
+    def check_local(self, remote: Remote) -> Path | None:
+        """The folder behind a local path, links followed. Raises `Invalid` where the operator does not allow it."""
         if remote.path is None:
-            return
+            return None
         path = remote.path.resolve()
         if not any(path.is_relative_to(allowed) for allowed in self._local_paths):
             raise Invalid(
@@ -170,14 +170,15 @@ class Remotes:
                 field="url",
                 code="local_path_refused",
             )
+        return path
 
     @asynccontextmanager
     async def open(self, url: str, credentials: Credentials) -> AsyncIterator[OpenRemote]:
         """Check an address, resolve it once, and pin git to the result. Raises `Invalid` on field `url`."""
         remote = parse_remote(url)
         if remote.transport is Transport.LOCAL:
-            self.check_local(remote)
-            yield OpenRemote(f"file://{remote.path}", {"GIT_ALLOW_PROTOCOL": "file"}, {})
+            path = self.check_local(remote)
+            yield OpenRemote(f"file://{path}", {"GIT_ALLOW_PROTOCOL": "file"}, {})
             return
         address = await resolve_allowed(remote.host, remote.port, self._allowed)
         if remote.transport is Transport.HTTP:
@@ -193,7 +194,7 @@ class Remotes:
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": "15",
-            "HostKeyAlias": f"[{remote.host}]:{remote.port}",
+            "HostKeyAlias": _host_key_name(remote),
             "HostName": address,
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",
@@ -209,11 +210,17 @@ class Remotes:
         return OpenRemote(remote.url, {"GIT_ALLOW_PROTOCOL": "ssh", "GIT_SSH_COMMAND": command}, {})
 
 
+def _host_key_name(remote: Remote) -> str:
+    """The name in known_hosts, as ssh and ssh-keyscan write it."""
+    return remote.host if remote.port == DEFAULT_PORTS["ssh"] else f"[{remote.host}]:{remote.port}"
+
+
 def _http(remote: Remote, address: str, credentials: Credentials) -> OpenRemote:
     literal = f"[{address}]" if ":" in address else address
+    pinned = {} if remote.is_address else {"http.curloptResolve": f"{remote.host}:{remote.port}:{literal}"}
     config = {
         "http.followRedirects": "false",
-        "http.curloptResolve": f"{remote.host}:{remote.port}:{literal}",
+        **pinned,
         "http.lowSpeedLimit": "1",
         "http.lowSpeedTime": "60",
         "http.proxy": "",
@@ -243,6 +250,8 @@ def explain(error: GitError, *, has_key: bool, has_token: bool) -> str:
         return f"There is no git repository at this address, or {'the key' if has_key else 'the login'} may not see it."
     if "HOST IDENTIFICATION HAS CHANGED" in text or "Host key verification failed" in text:
         return "The host shows another key than before. If that is right, an operator removes it from known_hosts."
-    if "Connection refused" in text or "Failed to connect" in text or "timed out" in text:
+    if "redirect" in text or "error: 30" in text:
+        return "The host sends to another address, which is not followed. Link the repository by its final address."
+    if any(word in text for word in _UNREACHABLE):
         return f"The host cannot be reached: {error.message}"
     return f"The fetch failed: {error.message}"

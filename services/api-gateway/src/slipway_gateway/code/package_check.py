@@ -15,8 +15,10 @@ import zlib
 
 MEMORY_BYTES = 512 * 1024**2
 CPU_SECONDS = 120
-MAX_MEMBERS = 100_000
-MAX_TOTAL_BYTES = 16 * 1024**3
+MAX_MEMBERS = 10_000
+"""As many as clients send."""
+MAX_TOTAL_BYTES = 4 * 1024**3
+"""Twice what clients send."""
 MAX_YAML_BYTES = 1024**2
 MAX_DEPTH = 100
 MAX_PADDING_BYTES = 16 * 1024**2
@@ -48,7 +50,7 @@ def check(package: str, yaml_path: str) -> bytes:
                     links[posixpath.normpath(member.name)] = member.linkname
                 total += member.size
                 if total > MAX_TOTAL_BYTES:
-                    raise RefusedError("data", "too_large", "The package unpacks to more than 16 GiB.")
+                    raise RefusedError("data", "too_large", "The package unpacks to more than 4 GiB.")
                 if member.isfile() and posixpath.normpath(member.name) == wanted:
                     found = read_yaml(archive, member)
             drain(unpacked)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,8 +12,9 @@ from slipway_kit.errors import Invalid
 DEFAULT_PORTS = {"http": 80, "https": 443, "ssh": 22}
 MAX_URL_LENGTH = 2000
 
-_SCP = re.compile(r"^(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^/:][^:]*)$")
+_SCP = re.compile(r"^(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^:-][^:]*)$")
 _HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^[0-9a-fA-F:.]+$")
+_NUMBER = re.compile(r"^(0[xX][0-9a-fA-F]*|[0-9]+)$")
 
 
 class Transport(StrEnum):
@@ -33,6 +35,11 @@ class Remote:
     port: int = 0
     path: Path | None = None
 
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is an IP address, which needs no name server."""
+        return _is_address(self.host)
+
 
 def parse_remote(url: str) -> Remote:
     """Check the form of an address; nothing is reached. Raises `Invalid` on field `url`.
@@ -51,7 +58,7 @@ def parse_remote(url: str) -> Remote:
         match = _SCP.fullmatch(url)
         if match is None or match["user"].startswith("-"):
             raise _wrong("This is neither a URL nor user@host:path.")
-        return Remote(f"ssh://{match['user']}@{match['host']}/{match['path']}", Transport.SSH, _host(match["host"]), 22)
+        return Remote(url, Transport.SSH, _host(match["host"]), DEFAULT_PORTS["ssh"])
     return _parse_url(url)
 
 
@@ -82,7 +89,18 @@ def _parse_url(url: str) -> Remote:
 def _host(host: str) -> str:
     if not _HOST.fullmatch(host):
         raise _wrong("The address has no usable host name.")
+    if _NUMBER.fullmatch(host.rpartition(".")[2]) and not _is_address(host):
+        # 2130706433, 0x7f.1 and 0177.0.0.1 are read as addresses too, by each library in its own way.
+        raise _wrong("Write an IP address as four decimal numbers, such as 203.0.113.7.")
     return host.lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _wrong(message: str) -> Invalid:

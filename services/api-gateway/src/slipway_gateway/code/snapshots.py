@@ -154,11 +154,14 @@ class SnapshotService:
         wanted = linked.repository.ref or default
         order = sorted(refs, key=lambda ref: (ref.kind is RefKind.TAG, ref.name != wanted, ref.name))
         moved = [ref for ref in order if before.get((ref.kind, ref.name)) != ref.head]
-        old_heads = sorted(set(before.values()))
+        known = set(before.values())
         found = []
         for ref in moved:
-            tag = ref.kind is RefKind.TAG
-            lines = await mirror.log(ref.head, limit=1) if tag else await mirror.log(ref.head, without=old_heads)
+            if ref.kind is RefKind.TAG:
+                lines = await mirror.log(ref.head, limit=1)
+            else:
+                lines = await mirror.log(ref.head, without=sorted(known))
+                known.add(ref.head)
             found.append((ref, lines))
         async with self._db.transaction() as session:
             store = CodeStore(session)

@@ -25,7 +25,7 @@ class YamlReader:
     async def read(self, content: bytes) -> YamlResult:
         """The config as a JSON list, or what is wrong with it. Never raises for what the content is."""
         async with self._turns:
-            process = self._idle.pop() if self._idle else await _start()
+            process = await self._ready()
             try:
                 async with asyncio.timeout(TIMEOUT_SECONDS):
                     answer = await _ask(process, content)
@@ -43,6 +43,14 @@ class YamlReader:
         if error is not None:
             return None, ConfigError(error["message"], error["line"], error["hint"])
         return answer["config"], None
+
+    async def _ready(self) -> asyncio.subprocess.Process:
+        """A process that lives; one that was killed from outside while it waited is left out."""
+        while self._idle:
+            process = self._idle.pop()
+            if process.returncode is None:
+                return process
+        return await _start()
 
     async def close(self) -> None:
         """End the processes."""

@@ -15,6 +15,8 @@ from valohai_yaml.lint import lint
 
 MEMORY_BYTES = 1024**3
 MAX_CONFIG_BYTES = 8 * 1024**2
+MAX_VALUES = 200_000
+"""Values in a config with every alias written out; more would take minutes to validate."""
 
 
 def read(content: bytes) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def read(content: bytes) -> dict[str, Any]:
         return _error(f"The YAML cannot be parsed: {error}", None, "")
     if data is None:
         return {"config": []}
+    if unfolded(data, {}) > MAX_VALUES:
+        return _error(f"The YAML unfolds to more than {MAX_VALUES} values.", None, "Use fewer aliases.")
     try:
         validate(data, raise_exc=True)
         parse(data, validate=False)
@@ -51,6 +55,17 @@ def read(content: bytes) -> dict[str, Any]:
         return _error(f"The YAML is not valid: {problems[0]['message']}", None, "Run: vh lint")
     config = json.loads(json.dumps(data if isinstance(data, list) else [data], default=str))
     return {"config": config}
+
+
+def unfolded(value: Any, counted: dict[int, float]) -> float:
+    """How many values there are when every alias is written out; infinite for one that holds itself."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in counted:
+        counted[id(value)] = float("inf")
+        inner = value.values() if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(unfolded(one, counted) for one in inner)
+    return counted[id(value)]
 
 
 def _error(message: str, line: int | None, hint: str) -> dict[str, Any]:

@@ -91,10 +91,11 @@ class AttemptOutputs:
             uploads = await UploadStore(session).get([file.datum_id for file in request.files])
         mine = {key: upload for key, upload in uploads.items() if upload.attempt_id == attempt.id}
         limit = asyncio.Semaphore(_STORE_CALLS_AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for file in request.files:
-                if file.datum_id in mine:
-                    group.create_task(self._verify(limit, mine[file.datum_id], file))
+        checks = [self._verify(limit, mine[file.datum_id], file) for file in request.files if file.datum_id in mine]
+        # All are waited for: a completion that is cut off would have to be found out about later.
+        for result in await asyncio.gather(*checks, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
         async with self._db.transaction() as session:
             attempt = await load_attempt(session, claims)
             warnings = await _register(session, attempt, mine, request)

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_db import Database
-from slipway_gateway.data.domain import ConnectedStore
+from slipway_gateway.data.domain import BUILT_IN_STORE_ID, ConnectedStore
 from slipway_gateway.data.opening import SECRET_FIELDS, Stores, secret_place
 from slipway_gateway.data.store.stores import StoreStore
 from slipway_gateway.identity.domain import User
@@ -92,6 +93,15 @@ class StoreService:
         store = await self.get(user, store_id)
         async with self._db.transaction() as session:
             await StoreStore(session).change(store.id, {"deleted_at": now})
+
+
+async def usable_store(session: AsyncSession, user: User, store_id: UUID) -> UUID | None:
+    """The row's id of a store that the user may see; None for the installation's own. Raises `NotFound`."""
+    if store_id == BUILT_IN_STORE_ID:
+        return None
+    if await StoreStore(session).visible(user.id, store_id) is None:
+        raise NotFound(f"The store {store_id} does not exist, or you may not see it.")
+    return store_id
 
 
 def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

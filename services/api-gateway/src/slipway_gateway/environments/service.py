@@ -18,10 +18,8 @@ class EnvironmentService:
         self._store = EnvironmentStore(session)
 
     async def page(self, user: User, request: PageRequest) -> Page[Environment]:
-        """One page, by name."""
-        found = await self._store.visible(user.id)
-        shown = found[request.offset : request.offset + request.limit]
-        return Page(shown, len(found) if request.count else None, None)
+        """One page, by name where no other order is asked for. Raises `Invalid` on `ordering`."""
+        return await self._store.page(user.id, request)
 
     async def resolve(self, user: User, reference: str | UUID) -> Environment:
         """An environment by id or slug. Raises `NotFound`."""

@@ -185,6 +185,13 @@ async def get_status_events(reference: str, user: CurrentUser, context: Context,
     return await passed_through(context.logs, f"/internal/v1/executions/{detail.execution.id}/status-events", params)
 
 
+@router.get("/{reference}/log/")
+async def get_log(reference: str, user: CurrentUser, context: Context) -> Response:
+    """What the run printed on stdout and stderr, byte for byte."""
+    detail = await context.executions.get(user, reference)
+    return await passed_through(context.logs, f"/internal/v1/executions/{detail.execution.id}/log", {})
+
+
 @router.get("/{reference}/metadata/")
 async def get_metadata(reference: str, user: CurrentUser, context: Context) -> Response:
     """All metadata records."""

@@ -251,10 +251,19 @@ async def _changes(user: User, services: Factory, body: ProjectUpdate) -> dict[s
     if "default_environment" in given:
         changes["default_environment_id"] = await _environment_id(user, services, body.default_environment)
     if "default_store" in given:
-        changes["default_store_id"] = body.default_store
+        changes["default_store_id"] = await _store_id(user, services, "default_store", body.default_store)
     if "upload_store" in given:
-        changes["upload_store_id"] = body.upload_store
+        changes["upload_store_id"] = await _store_id(user, services, "upload_store", body.upload_store)
     return changes
+
+
+async def _store_id(user: User, services: Factory, field: str, store_id: UUID | None) -> UUID | None:
+    if store_id is None:
+        return None
+    try:
+        return await services.usable_store(user, store_id)
+    except NotFound as error:
+        raise does_not_exist(field, error.message) from error
 
 
 async def _environment_id(user: User, services: Factory, reference: str | None) -> UUID | None:

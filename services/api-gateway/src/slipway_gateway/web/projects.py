@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from slipway_gateway.code.domain import FetchResult
+from slipway_gateway.code.remotes import parse_remote
 from slipway_gateway.code.service import RepositoryLink
 from slipway_gateway.context import Factory, GatewayContext
 from slipway_gateway.data.store.datums import DatumFilter
@@ -101,6 +102,7 @@ async def link_repository(
         async with context.db.transaction() as session:
             services = Factory(context, session)
             project = await services.projects.get_writable(user, project.id)
+            context.snapshots.remotes.check_local(parse_remote(values["url"]))
             link = RepositoryLink(values["url"], values["ref"], values["username"], token)
             await services.code.link_repository(project, link)
     except Invalid as error:

@@ -10,7 +10,7 @@ METHODS = ("post", "put", "patch", "delete")
 STATUSES = {400, 401, 403, 404, 405, 409, 413, 415}
 JSON_TYPE = {"content-type": "application/json"}
 FORM_TYPE = {"content-type": "application/x-www-form-urlencoded"}
-WRONG_VALUES: list[Any] = [None, 7, -1.5, True, "", "\0", "x" * 5000, [], [None], {}, {"a": {"b": []}}]
+WRONG_VALUES: list[Any] = [None, 7, -1.5, True, "", "\0", "\ud800", "x" * 5000, [], [None], {}, {"a": {"b": []}}]
 MEANT_WITHOUT_BODY = re.compile(
     r"/(fetch|stop|purge|copy)/$|^delete |^(put|patch) |/(metadata|tags)/$|/complete/$|/set_status_detail/$"
 )
@@ -18,7 +18,23 @@ MEANT_WITHOUT_BODY = re.compile(
 
 def bodies(schema: dict[str, Any]) -> list[tuple[bytes, dict[str, str]]]:
     """Bodies without sense, and for every property of the schema one value of each wrong kind."""
-    fixed = [b"{}", b"[]", b"null", b"7", b'"text"', b"{", b"[1,", b"\xff\xfe", b'{"a":NaN}', b"[" * 3000, b"", b"\0"]
+    fixed = [
+        b"{}",
+        b"[]",
+        b"null",
+        b"7",
+        b'"text"',
+        b"{",
+        b"[1,",
+        b"\xff\xfe",
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b'{"a":"\\ud800"}',
+        b'{"\\u0000":1}',
+        b"[" * 3000,
+        b"",
+        b"\0",
+    ]
     found = [(body, JSON_TYPE) for body in fixed]
     found += [(b"a=1&a=2", FORM_TYPE), (b"%ff=%00", FORM_TYPE), (b"x", {"content-type": "text/plain"})]
     found += [
@@ -27,7 +43,9 @@ def bodies(schema: dict[str, Any]) -> list[tuple[bytes, dict[str, str]]]:
     ]
     names = list(schema.get("properties", {}))
     found += [(json.dumps(dict.fromkeys(names, value)).encode(), JSON_TYPE) for value in WRONG_VALUES]
-    found += [(json.dumps({name: value}).encode(), JSON_TYPE) for name in names for value in (7, "\0", [], {"a": 1})]
+    found += [
+        (json.dumps({name: value}).encode(), JSON_TYPE) for name in names for value in (7, "\0", "\ud800", [], {"a": 1})
+    ]
     return found
 
 

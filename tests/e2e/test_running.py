@@ -34,13 +34,10 @@ def report_of(api: Api, execution: Json) -> dict[str, Any]:
 
 def test_fetch_reports_new_commits_once_and_commits_lists_them(lab: Lab, prepared_desk: Desk, tmp_path: Path) -> None:
     """Rows 11 and 13: a project of its own, its repository linked by API."""
-    checkout = new_checkout(tmp_path / "code", lab.remote.create(f"fetched-{os.urandom(3).hex()}"), lab.mount)
+    name = f"fetched-{os.urandom(3).hex()}"
+    checkout = new_checkout(tmp_path / "code", lab.remote.create(name), lab.mount)
     first = checkout.head
-    name = f"fetch-{os.urandom(3).hex()}"
-    project = lab.api.post("projects/", {"name": name})["id"]
-    remote = git(checkout.folder, "remote", "get-url", "origin")
-    url = lab.remote.url(Path(remote).stem)
-    assert lab.api.call("PUT", f"projects/{project}/repository/", json={"url": url}).status_code == 200
+    lab.linked_project(name, name, fetch=False)
     desk = prepared_desk.copy(tmp_path / "home").elsewhere(checkout.folder)
     desk.vh("project", "link", name, "--yes")
     assert f"Fetched: main ({first})" in desk.vh("project", "fetch").both
@@ -276,17 +273,29 @@ def test_an_unknown_environment_is_a_field_error_with_a_hint(lab: Lab, desk: Des
     assert lab.api.get("executions/", project=lab.project)["count"] == before
 
 
-def test_remote_mode_without_login_in_an_empty_folder(lab: Lab, new_desk: Desk) -> None:
-    """Row 29."""
+def test_remote_mode_without_login_in_an_empty_folder(lab: Lab, new_desk: Desk, tmp_path: Path) -> None:
+    """Row 29, in a project of its own, because this mode takes the newest commit of all branches."""
+    name = f"remote-{os.urandom(3).hex()}"
+    checkout = new_checkout(tmp_path / "code", lab.remote.create(name), lab.mount)
+    project = lab.linked_project(name, name)
     login = {"VALOHAI_HOST": lab.platform.url, "VALOHAI_TOKEN": lab.platform.credentials["token"]}
-    answer = new_desk.vh(*("--project", lab.project, "--project-mode", "remote", "exec", "run", "quick"), env=login)
-    found = re.search(r"newest commit ([0-9a-f]{40})", answer.both)
-    assert found, answer.both
+    remote = ("--project", project, "--project-mode", "remote")
+    answer = new_desk.vh(*remote, "exec", "run", "quick", env=login)
+    assert f"newest commit {checkout.head}" in answer.both
     created = re.search(r"Execution #(\d+) created", answer.both)
     assert created, answer.both
-    assert lab.wait_counter(int(created.group(1)))["commit"]["identifier"] == found.group(1)
+    execution = lab.api.wait_complete(f"{project}:{created.group(1)}")
+    assert execution["commit"]["identifier"] == checkout.head
     assert new_desk.settings == {}
     assert not list(new_desk.folder.iterdir())
+
+    time.sleep(1.1)  # git's times have whole seconds
+    (checkout.folder / "valohai.yaml").unlink()
+    checkout.commit("Remove the YAML")
+    checkout.push()
+    lab.api.post(f"projects/{project}/fetch/")
+    refused = new_desk.vh(*remote, "exec", "run", "quick", env=login, code=1)
+    assert "valohai.yaml" in refused.err
 
 
 @pytest.mark.ssh

@@ -27,6 +27,15 @@ class Lab:
         """Create an execution of a step of the checked-out commit."""
         return self.api.run(self.project, commit or self.checkout.head, step, **more)
 
+    def linked_project(self, name: str, repository: str, *, fetch: bool = True) -> str:
+        """Make another project with a repository of the same git server; gives its id."""
+        project = str(self.api.post("projects/", {"name": name})["id"])
+        linked = self.api.call("PUT", f"projects/{project}/repository/", json={"url": self.remote.url(repository)})
+        assert linked.status_code == 200, linked.text
+        if fetch:
+            assert self.api.post(f"projects/{project}/fetch/")["errors"] == []
+        return project
+
     def by_counter(self, counter: int) -> Json:
         """The execution with this number."""
         return self.api.execution(f"{self.project}:{counter}")

@@ -152,9 +152,12 @@ async def test_commit_that_cannot_be_archived_ends_with_an_error_event(me, linke
 async def test_commit_with_bad_yaml_exists_and_says_why(me, linked, repository, files, word):
     head = repository.commit("bad", **files)
     assert (await fetch(me, linked))["errors"] == []
-    detail = (await me.get(f"/api/v0/commits/{head}/?include=config")).json()
+    detail = (await me.get(f"/api/v0/commits/{head}/")).json()
     assert (detail["has_config"], detail["config"]) == (False, None)
     assert word in detail["config_error"]
+    refused = await me.get(f"/api/v0/commits/{head}/?include=config")  # vh cannot go on without a config
+    assert (refused.status_code, refused.json()["commit"][0]["code"]) == (400, "invalid_config")
+    assert word in refused.json()["commit"][0]["message"]
 
 
 async def test_yaml_path_of_the_project_is_followed(me, linked, repository):

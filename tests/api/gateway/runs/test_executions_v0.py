@@ -165,6 +165,7 @@ async def test_what_you_may_not_see_does_not_exist(lab, other) -> None:
     for method, path in [
         ("GET", url),
         ("GET", f"{url}events/"),
+        ("GET", f"{url}log/"),
         ("GET", f"{url}outputs/"),
         ("POST", f"{url}stop/"),
         ("POST", f"{url}copy/"),
@@ -211,11 +212,13 @@ async def test_logs_pass_through_byte_by_byte(lab, relay) -> None:
     assert answer.content == relay.body
     await lab.me.get(f"{made['url']}status-events/?limit=7")
     await lab.me.get(f"{made['url']}metadata/")
+    await lab.me.get(f"{made['url']}log/")
     prefix = f"GET /internal/v1/executions/{made['id']}"
     assert relay.requests == [
         f"{prefix}/events?limit=100 HTTP/1.1",
         f"{prefix}/status-events?limit=7 HTTP/1.1",
         f"{prefix}/metadata HTTP/1.1",
+        f"{prefix}/log HTTP/1.1",
     ]
 
 

@@ -228,6 +228,7 @@ async def get_commit(
     with_config = "config" in include
     if with_config:
         commit = await context.snapshots.ensure_config(owner, commit)
+        services.code.config_of(commit)  # clients cannot go on without it: the error says what is wrong with the file
     return _detail(commit, context, with_config=with_config)
 
 

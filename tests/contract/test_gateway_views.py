@@ -1,10 +1,10 @@
 """The columns of the gateway's published views are a contract, and its models agree with its migrations."""
 
 import pytest
-from sqlalchemy import make_url
 
 from slipway_db import MigrationSpec, bootstrap, check_models, migrate, published_columns
 from slipway_gateway.database import MIGRATIONS
+from slipway_testing.roles import ROLE_PASSWORDS, service_url
 
 VIEWS = {
     "token_v1": [
@@ -39,8 +39,8 @@ VIEWS = {
 @pytest.fixture
 async def gateway_url(database_url: str) -> str:
     others = [MigrationSpec(name, name, "") for name in ("scheduler", "logs")]
-    await bootstrap(database_url, [MIGRATIONS, *others], {"gateway": "g", "scheduler": "s", "logs": "l"})
-    url = make_url(database_url).set(username="slipway_gateway", password="g").render_as_string(hide_password=False)
+    await bootstrap(database_url, [MIGRATIONS, *others], ROLE_PASSWORDS)
+    url = service_url(database_url, "gateway")
     await migrate(lambda _: url, [MIGRATIONS])
     return url
 

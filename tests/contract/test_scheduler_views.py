@@ -1,9 +1,8 @@
 """The columns of the scheduler's published views are a contract: additions are fine, the rest needs a new number."""
 
-from sqlalchemy import make_url
-
 from slipway_db import MigrationSpec, bootstrap, check_models, migrate, published_columns
 from slipway_scheduler.database import MIGRATIONS
+from slipway_testing.roles import ROLE_PASSWORDS, service_url
 
 EXECUTION = (
     "id project_id counter status end_reason end_message end_evidence status_detail step title environment_id"
@@ -33,10 +32,8 @@ TYPES = {
 
 
 async def test_columns(database_url: str) -> None:
-    await bootstrap(
-        database_url, [MIGRATIONS, MigrationSpec("gateway", "gateway", "")], {"scheduler": "s", "gateway": "g"}
-    )
-    url = make_url(database_url).set(username="slipway_scheduler", password="s").render_as_string(hide_password=False)
+    await bootstrap(database_url, [MIGRATIONS, MigrationSpec("gateway", "gateway", "")], ROLE_PASSWORDS)
+    url = service_url(database_url, "scheduler")
     await migrate(lambda _: url, [MIGRATIONS])
     found = await published_columns(url, MIGRATIONS)
     assert {view: " ".join(name for name, _ in columns) for view, columns in found.items()} == COLUMNS

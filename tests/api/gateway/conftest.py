@@ -21,10 +21,11 @@ from slipway_kit.keys import generate_keypair
 from slipway_kit.logging import configure as configure_logging
 from slipway_kit.settings import DatabaseSettings, KeySettings, NeighbourSettings, RedisSettings
 from slipway_storage import LocalStoreConfig
+from slipway_testing.roles import ROLE_PASSWORDS
 
 configure_logging("gateway", "WARNING", True)
 
-PASSWORD = "gateway-role-password"
+PASSWORD = ROLE_PASSWORDS["gateway"]
 ORIGIN = "http://slipway.test"
 
 SCHEDULER_VIEWS = """

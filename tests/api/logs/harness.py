@@ -28,8 +28,9 @@ from slipway_logs.settings import LogsSettings
 from slipway_logs.spec import MIGRATIONS, SPEC, build_apps
 from slipway_schemas.logs import FrameFlag, FrameHeader, LogsAnswer, LogStream, split_lines
 from slipway_schemas.tokens import AttemptClaims
+from slipway_testing.roles import ROLE_PASSWORDS
 
-PASSWORD = "logs-secret"
+PASSWORD = ROLE_PASSWORDS["logs"]
 PEPPER = "0123456789abcdef0123456789abcdef"
 T0 = 1_700_000_000_000_000
 
@@ -65,7 +66,7 @@ def template_database(postgres_server: Any) -> str:
             return  # several folders use this fixture, and each has its own instance of it
         admin_url = await postgres_server.create_database(name)
         services = [MIGRATIONS, *_NEIGHBOURS]
-        await bootstrap(admin_url, services, {spec.service: PASSWORD for spec in services})
+        await bootstrap(admin_url, services, {spec.service: ROLE_PASSWORDS[spec.service] for spec in services})
         await migrate(lambda _: logs_url_of(admin_url), [MIGRATIONS])
         connection = await asyncpg.connect(admin_url)
         await connection.execute(_VIEWS)

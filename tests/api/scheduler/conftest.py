@@ -25,10 +25,10 @@ from slipway_scheduler.settings import LeaseSettings, SchedulerSettings
 from slipway_scheduler.spec import SPEC
 from slipway_schemas.executions import CodeRef, ExecutionSpec, Resources
 from slipway_schemas.workers import Capacity
+from slipway_testing.roles import ROLE_PASSWORDS
 from slipway_testing.servers import PostgresServer
 
 OTHERS = (MigrationSpec("gateway", "gateway", ""), MigrationSpec("logs", "logs", ""))
-PASSWORDS = {"scheduler": "s", "gateway": "g", "logs": "l"}
 TEMPLATE = "slipway_scheduler_template"
 
 _GATEWAY_EVENTS = (
@@ -39,7 +39,7 @@ _GATEWAY_EVENTS = (
 
 
 def url_of(admin_url: str, service: str) -> str:
-    url = make_url(admin_url).set(username=f"slipway_{service}", password=PASSWORDS[service])
+    url = make_url(admin_url).set(username=f"slipway_{service}", password=ROLE_PASSWORDS[service])
     return url.render_as_string(hide_password=False)
 
 
@@ -47,7 +47,7 @@ def url_of(admin_url: str, service: str) -> str:
 def template_database(postgres_server: PostgresServer) -> str:
     async def make() -> None:
         url = await postgres_server.create_database(TEMPLATE)
-        await bootstrap(url, [MIGRATIONS, *OTHERS], PASSWORDS)
+        await bootstrap(url, [MIGRATIONS, *OTHERS], ROLE_PASSWORDS)
         await migrate(lambda service: url_of(url, service), [MIGRATIONS])
         engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
         async with engine.begin() as connection:

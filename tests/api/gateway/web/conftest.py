@@ -31,9 +31,9 @@ from slipway_scheduler.database import MIGRATIONS as SCHEDULER_MIGRATIONS
 from slipway_scheduler.settings import SchedulerSettings
 from slipway_scheduler.spec import SPEC as SCHEDULER
 from slipway_schemas.environments import EnvironmentCreate, EnvironmentView
+from slipway_testing.roles import ROLE_PASSWORDS
 
 ORIGIN = "http://slipway.test"
-PASSWORDS = {"gateway": "gateway-role-password", "scheduler": "s", "logs": "l"}
 SHA = "c" * 40
 BROKEN_SHA = "b" * 40
 CONFIG = yaml.safe_load(
@@ -66,13 +66,13 @@ GRANT SELECT ON logs_pub.metadata_latest_v1 TO slipway_gateway;
 
 
 def url_of(admin_url: str, service: str) -> str:
-    url = make_url(admin_url).set(username=f"slipway_{service}", password=PASSWORDS[service])
+    url = make_url(admin_url).set(username=f"slipway_{service}", password=ROLE_PASSWORDS[service])
     return url.render_as_string(hide_password=False)
 
 
 async def _prepare(url: str) -> None:
     specs = [SCHEDULER_MIGRATIONS, MIGRATIONS]
-    await bootstrap(url, [*specs, MigrationSpec("logs", "logs", "")], PASSWORDS)
+    await bootstrap(url, [*specs, MigrationSpec("logs", "logs", "")], ROLE_PASSWORDS)
     await migrate(lambda service: url_of(url, service), specs)
     connection = await asyncpg.connect(url)
     await connection.execute(LOGS_VIEW)

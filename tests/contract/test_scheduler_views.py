@@ -2,7 +2,7 @@
 
 from sqlalchemy import make_url
 
-from slipway_db import MigrationSpec, bootstrap, migrate, published_columns
+from slipway_db import MigrationSpec, bootstrap, check_models, migrate, published_columns
 from slipway_scheduler.database import MIGRATIONS
 
 EXECUTION = (
@@ -42,3 +42,4 @@ async def test_columns(database_url: str) -> None:
     assert {view: " ".join(name for name, _ in columns) for view, columns in found.items()} == COLUMNS
     types = dict(found["execution_v1"])
     assert {name: types[name] for name in TYPES} == TYPES
+    await check_models(url, MIGRATIONS)

@@ -82,6 +82,7 @@ def settings(database_url: str, valkey_url: str, tmp_path: Path) -> GatewaySetti
         store=LocalStoreConfig(path=tmp_path / "store", signing_key=SecretStr("s" * 32), public_url=ORIGIN),
         git=GitSettings(cache_dir=tmp_path / "git", allow_local_paths=(repositories,)),
         egress=EgressSettings(allow_control_plane=("127.0.0.0/8",)),
+        upload_dir=tmp_path / "uploads",
     )
 
 

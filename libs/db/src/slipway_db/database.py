@@ -1,18 +1,22 @@
 """The engine of one service and its units of work."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from sqlalchemy import URL, event, make_url
-from sqlalchemy.exc import DisconnectionError, IntegrityError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
+from slipway_kit.errors import Invalid
 from slipway_kit.http import transaction_open
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 COMMAND_TIMEOUT_SECONDS = 35.0  # above the role's statement_timeout (30 s), so that Postgres gives up first
+
+_TEXT_REFUSED = {"22021", "22P05"}
+"""SQLSTATEs of a NUL in a text and in JSON."""
 
 
 def async_url(url: str) -> URL:
@@ -85,14 +89,14 @@ class Database:
 
         Deadlocks and serialization failures are raised as they are; nothing is tried again in secret.
         """
-        with _marked_open():
+        with _marked_open(), _text_refused():
             async with self._session() as session, session.begin():
                 yield session
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """Open a unit of work that Postgres holds to reading; it is rolled back on exit."""
-        with _marked_open():
+        with _marked_open(), _text_refused():
             async with self._session() as session:
                 await session.connection(execution_options={"postgresql_readonly": True})
                 yield session
@@ -100,6 +104,17 @@ class Database:
     async def close(self) -> None:
         """Close the pool."""
         await self.engine.dispose()
+
+
+@contextmanager
+def _text_refused() -> Iterator[None]:
+    """Turn Postgres' refusal of NUL characters, which callers may send in any text, into `Invalid`."""
+    try:
+        yield
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in _TEXT_REFUSED:
+            raise Invalid("Texts may not hold NUL characters.", code="null_characters_not_allowed") from error
+        raise
 
 
 class _marked_open:  # noqa: N801 - reads as a function where it is used

@@ -1,6 +1,7 @@
 """Bodies that may come as JSON or as a form, as old and new clients of the compatible API send them."""
 
 import json
+import math
 import types
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -14,6 +15,7 @@ from slipway_kit.errors import FieldProblem, Invalid, TooLarge, invalid_from_val
 
 M = TypeVar("M", bound=BaseModel)
 DEFAULT_LIMIT_BYTES = 10 * 1024 * 1024
+_NOT_STORABLE = FieldProblem("This holds a NUL, half of a character, or a number without end.", "invalid")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -29,6 +31,13 @@ def json_or_form(model: type[M], *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> C
         # Starlette keeps the body, so the form parser reads the bytes that were counted here.
         content = await _read_limited(request, limit_bytes)
         values = await _form_values(request, model) if kind in _FORMS else _json_value(content)
+        problems = {
+            name: [_NOT_STORABLE] for name, value in values.items() if not _is_storable(name) or not _is_storable(value)
+        }
+        if problems:
+            raise Invalid.of_fields(
+                {name if _is_storable(name) else "detail": found for name, found in problems.items()}
+            )
         try:
             return model.model_validate(values)
         except ValidationError as error:
@@ -52,12 +61,33 @@ def _json_value(content: bytes) -> Any:
     if not content.strip():
         return {}
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"The request body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise _unreadable("The request body must be a JSON object with keys and values.")
     return value
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not a number of JSON")
+
+
+def _is_storable(value: object) -> bool:
+    """Whether a database can keep all that is inside: no NUL, no half of a surrogate pair, no infinite number."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            if "\0" in one or (not one.isascii() and any("\ud800" <= char <= "\udfff" for char in one)):
+                return False
+        elif isinstance(one, float) and not math.isfinite(one):
+            return False
+        elif isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+    return True
 
 
 async def _form_values(request: Request, model: type[BaseModel]) -> dict[str, Any]:

@@ -121,6 +121,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         db = Database(settings.database.url.get_secret_value(), schema=SCHEMA, pool_size=settings.database.pool_size)
         stack.push_async_callback(db.close)
         await check_schema(db, MIGRATIONS)
+        if settings.upload_dir is not None:
+            settings.upload_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         redis = Redis.from_url(settings.redis.url.get_secret_value())
         stack.push_async_callback(redis.aclose)
         clock = SystemClock()

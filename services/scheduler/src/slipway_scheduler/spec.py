@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends
 from starlette.routing import Route
 
 from slipway_db import Loop, LoopRunner, sessions
@@ -44,10 +44,10 @@ def apps(context: SchedulerContext) -> Apps:
 
 def schema_apps() -> Apps:
     """Build the apps without a context, to print their OpenAPI."""
-    internal = FastAPI(title="Slipway scheduler, internal", version="1")
+    internal = create_app("Slipway scheduler, internal", style=ErrorStyle.PROBLEM)
     for router in INTERNAL_ROUTERS:
         internal.include_router(router)
-    workers = FastAPI(title="Slipway scheduler, workers", version="1")
+    workers = create_app("Slipway scheduler, workers", style=ErrorStyle.PROBLEM)
     workers.include_router(workers_router)
     return Apps(workers=workers, internal=internal)
 

@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import tarfile
+import zlib
 
 import pytest
 from sqlalchemy import text
 
-GOOD_PART = {"data": ("data.tgz", b"", "application/gzip")}
+from slipway_gateway.app import public_app
 
 
 def files(content: bytes) -> dict:
@@ -150,6 +151,90 @@ async def test_bodies_that_are_no_package_are_field_errors(me, project):
     assert (answer.status_code, answer.json()["data"][0]["code"]) == (400, "truncated")
 
 
+async def test_package_at_the_limit_of_members_is_taken_and_one_more_is_not(
+    me, project, context, make_package, make_member
+):
+    members = [make_member(f"d/{number}.py") for number in range(10_000)]
+    answer = await send(me, project, make_package(*members))
+    assert (answer.status_code, answer.json()["data"][0]["code"]) == (400, "too_many_members")
+    await nothing_is_left(context)
+    assert (await send(me, project, make_package(*members[1:]))).status_code == 201
+
+
+def padded_tar(size: int) -> bytes:
+    """A tar without members followed by zeros."""
+    return zeros(size, start=bytes(1024))
+
+
+def declared_size(size: int) -> bytes:
+    """A member that says it has `size` bytes."""
+    info = tarfile.TarInfo("large.bin")
+    info.size = size
+    return zeros(1024**2, start=info.tobuf())
+
+
+def extended_header(size: int) -> bytes:
+    """A header about a header, of `size` bytes."""
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, size
+    return zeros(size, start=info.tobuf())
+
+
+def zeros(size: int, *, start: bytes) -> bytes:
+    packer = zlib.compressobj(1, wbits=31)
+    parts = [packer.compress(start)]
+    parts += [packer.compress(bytes(1024**2)) for _ in range(size // 1024**2)]
+    return b"".join([*parts, packer.flush()])
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "code"),
+    [
+        (padded_tar, 64 * 1024**2, "invalid_package"),
+        (declared_size, 5 * 1024**3, "too_large"),
+        (declared_size, 100 * 1024**2, "invalid_package"),
+        (extended_header, 300 * 1024**2, "invalid_package"),
+    ],
+)
+async def test_bombs_are_refused(me, project, context, make, size, code):
+    answer = await send(me, project, make(size))
+    assert (answer.status_code, answer.json()["data"][0]["code"]) == (400, code)
+    await nothing_is_left(context)
+
+
+async def test_yaml_of_50_mb_is_refused(me, project, context, make_package):
+    answer = await send(me, project, make_package(yaml="# long\n" * (50 * 1024**2 // 7)))
+    assert (answer.status_code, answer.json()["yaml_path"][0]["code"]) == (400, "too_large")
+    await nothing_is_left(context)
+
+
+async def test_upload_that_breaks_off_leaves_nothing(me, project, context, make_package):
+    start = b'--b\r\nContent-Disposition: form-data; name="data"; filename="x"\r\n\r\n'
+    messages = [
+        {"type": "http.request", "body": start + make_package(), "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    headers = {"authorization": me.headers["authorization"], "content-type": "multipart/form-data; boundary=b"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{project['url']}import-package/",
+        "raw_path": f"{project['url']}import-package/".encode(),
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def receive() -> dict:
+        return messages.pop(0)
+
+    async def send_away(message: dict) -> None:
+        """Nobody listens any more."""
+
+    await public_app(context)(scope, receive, send_away)
+    assert messages == []
+    await nothing_is_left(context)
+
+
 async def test_two_uploads_of_one_package_at_once_give_one_commit(me, project, make_package):
     content = make_package()
     answers = await asyncio.gather(*(send(me, project, content) for _ in range(2)))
@@ -162,3 +247,4 @@ async def nothing_is_left(context) -> None:
         left = await session.execute(text("SELECT (SELECT count(*) FROM commits) + (SELECT count(*) FROM archives)"))
     assert left.scalar_one() == 0
     assert [item async for item in context.object_store.list("code")] == []
+    assert list(context.settings.upload_dir.iterdir()) == []

@@ -32,8 +32,11 @@ def read(content: bytes) -> dict[str, Any]:
         return _error(
             f"The YAML cannot be parsed: {error.problem or error}", line, "Check indentation and quotes there."
         )
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        return _error(f"The YAML cannot be parsed: {error.reason}.", line, "Remove the unprintable character there.")
     except yaml.YAMLError as error:
-        return _error(f"The YAML cannot be parsed: {error}", None, "")
+        return _error(f"The YAML cannot be parsed: {error}", None, "Run: vh lint")
     if data is None:
         return {"config": []}
     if unfolded(data, {}) > MAX_VALUES:
@@ -45,7 +48,7 @@ def read(content: bytes) -> dict[str, Any]:
     except ValidationErrors as errors:
         first = next(iter(errors.errors))
         if isinstance(first, str):
-            return _error(f"The YAML is not valid: {first[:500]}", None, "")
+            return _error(f"The YAML is not valid: {first[:500]}", None, "Run: vh lint")
         place = "/".join(str(part) for part in first.absolute_path)
         hint = f"See {place}." if place else "The file is a list of items such as `- step:`."
         return _error(f"The YAML is not valid: {first.message[:500]}", _line_of(text, list(first.absolute_path)), hint)

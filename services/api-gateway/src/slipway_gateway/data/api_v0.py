@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
@@ -29,6 +29,12 @@ class UploadBegin(BaseModel):
     project: UUID
     name: str
     size: int = Field(ge=0)
+
+
+class PropertiesBody(BaseModel):
+    """Properties of a file, under names of the caller's choice."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class UploadBegunV0(BaseModel):
@@ -150,12 +156,15 @@ async def get_properties(datum_id: UUID, user: CurrentUser, context: Context) ->
     return (await context.data.datums.get(user, datum_id)).properties
 
 
-@router.post("/{datum_id}/metadata/")
+@router.post("/{datum_id}/metadata/", openapi_extra=body_schema(PropertiesBody))
 async def add_properties(
-    datum_id: UUID, user: CurrentUser, context: Context, body: Annotated[dict[str, Any], Body()]
+    datum_id: UUID,
+    user: CurrentUser,
+    context: Context,
+    body: Annotated[PropertiesBody, Depends(json_or_form(PropertiesBody))],
 ) -> dict[str, Any]:
     """Add properties; a given key replaces the one that is there."""
-    return (await context.data.datums.merge_properties(user, datum_id, body)).properties
+    return (await context.data.datums.merge_properties(user, datum_id, body.model_extra or {})).properties
 
 
 @router.post("/{datum_id}/tags/")

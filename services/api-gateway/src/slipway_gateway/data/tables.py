@@ -43,7 +43,11 @@ class UploadRow(GatewayBase):
     """A file on its way into a store. It becomes a datum of the same id, or is aborted."""
 
     __tablename__ = "uploads"
-    __table_args__ = (Index(None, "attempt_id", "name"), Index(None, "execution_id"), Index(None, "created_at"))
+    __table_args__ = (
+        Index("ix_uploads_attempt_id", "attempt_id", "name"),
+        Index(None, "execution_id"),
+        Index(None, "created_at"),
+    )
 
     id: Mapped[UuidKey]
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id"))
@@ -65,9 +69,9 @@ class DatumRow(GatewayBase):
 
     __tablename__ = "datums"
     __table_args__ = (
-        Index(None, "project_id", "created_at", "id"),
-        Index(None, "output_execution_id", "id"),
-        Index(None, "output_attempt_id", "name"),
+        Index("ix_datums_project_id", "project_id", "created_at", "id"),
+        Index("ix_datums_output_execution_id", "output_execution_id", "id"),
+        Index("ix_datums_output_attempt_id", "output_attempt_id", "name"),
         Index("ix_datums_tags", "tags", postgresql_using="gin"),
     )
 

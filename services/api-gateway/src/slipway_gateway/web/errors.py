@@ -17,7 +17,7 @@ from slipway_kit.errors import SlipwayError
 from slipway_kit.logging import get_logger
 
 _LOG = get_logger()
-_NOT_PAGES = ("/api/v0/", "/api/v1/", "/workers/", "/_store/", "/static/", "/openapi.json")
+_NOT_PAGES = ("/api/v0/", "/api/v1/", "/request-input-data", "/workers/", "/_store/", "/static/", "/openapi.json")
 _TITLES = {
     400: "This does not work",
     403: "Not allowed",

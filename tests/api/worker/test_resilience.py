@@ -130,6 +130,16 @@ async def test_second_stop_gives_the_upload_up(platform: PlatformNeighbours, run
     assert fact.reason == EndReason.UPLOAD_GIVEN_UP
 
 
+async def test_first_sync_is_answered_at_once_and_later_ones_are_held(
+    platform: PlatformNeighbours, run_worker: RunWorker
+) -> None:
+    """Until the first answer a worker does not count as ready, so nobody should have to wait for it."""
+    await run_worker()
+    await platform.scheduler.until(lambda: len(platform.scheduler.syncs) >= 2)
+    assert platform.scheduler.syncs[0].wait_seconds == 0
+    assert platform.scheduler.syncs[1].wait_seconds > 5
+
+
 async def test_worker_registers_again_when_its_token_is_refused(
     platform: PlatformNeighbours, run_worker: RunWorker
 ) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from slipway_testing.ports import unused_port
 
-READY_SECONDS = 150.0
+READY_SECONDS = 240.0
 STOP_SECONDS = 90.0
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 180.0
 SLIPWAY = Path(sys.executable).with_name("slipway")
 
 

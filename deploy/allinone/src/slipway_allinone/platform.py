@@ -29,7 +29,8 @@ from slipway_worker.spec import SPEC as WORKER
 
 _log = get_logger()
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
+"""Longest wait for the services: far above what is normal, for machines that are busy with other things."""
 SPECS: Mapping[str, ServiceSpec[Any, Any]] = {
     "gateway": GATEWAY,
     "scheduler": SCHEDULER,

@@ -93,7 +93,12 @@ class WorkerAgent:
         if self._draining:
             free = free.model_copy(update={"slots": 0})
         return SyncRequest(
-            free=free, attempts=reports, facts=facts, draining=self._draining, wait_seconds=0.0 if facts else held
+            free=free,
+            attempts=reports,
+            facts=facts,
+            draining=self._draining,
+            # The first answer comes at once: until then the worker does not count as ready.
+            wait_seconds=held if self.synced and not facts else 0.0,
         )
 
     def _apply(self, answer: SyncAnswer) -> None:

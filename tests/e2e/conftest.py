@@ -30,6 +30,7 @@ def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             print(started.service_logs())
         started.delete()
     assert code == 0, f"slipway up ended with {code}"
+    assert started.processes_left() == []
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ class Platform:
         self.slipway("reset", "--yes", check=False)
         if (self.home / "up.out").exists():
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def processes_left(self) -> list[str]:
+        """Command lines of processes that still name this home."""
+        left = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                command = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if str(self.home) in command:
+                    left.append(command)
+        return left
 
     def slipway(self, *args: str, check: bool = True) -> str:
         """Run another `slipway` command on this home and give what it printed."""

@@ -21,7 +21,7 @@ from slipway_allinone.demo import Demo, DemoError
 from slipway_allinone.embedded.process import EmbeddedServerError
 from slipway_allinone.home import Home
 from slipway_allinone.platform import MODULES, Platform, PlatformError, RunningPlatform
-from slipway_allinone.runs import end_runs, running_attempts
+from slipway_allinone.runs import end_runs, end_zygote, running_attempts
 from slipway_kit.errors import SlipwayError
 from slipway_kit.keys import KeyFileError
 from slipway_kit.logging import configure
@@ -223,6 +223,7 @@ async def _reset(home: Home) -> None:
     from slipway_allinone.embedded.valkey import EmbeddedValkey
 
     await end_runs(home)
+    await end_zygote(home)
     await EmbeddedPostgres(home.root).destroy()
     await EmbeddedValkey(home.root).destroy()
     await asyncio.to_thread(shutil.rmtree, home.root)

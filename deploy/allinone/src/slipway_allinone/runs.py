@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from slipway_allinone.home import Home
 from slipway_runtime.layout import AttemptLayout, volatile_root
-from slipway_worker.shim.client import ShimHandle, ShimUnreachable
+from slipway_worker.shim.client import ShimHandle, ShimUnreachable, ZygoteClient
 
 _END_SECONDS = 10.0
 
@@ -19,6 +19,11 @@ async def end_runs(home: Home) -> None:
     """Kill every running execution of this home and wait until they are gone."""
     handles = list(_living(home))
     await asyncio.gather(*(_end(handle) for handle in handles))
+
+
+async def end_zygote(home: Home) -> None:
+    """End the process that starts runs; like them it outlives the platform."""
+    await ZygoteClient(home.worker / "zygote.sock").exit()
 
 
 async def _end(handle: ShimHandle) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "moto_endpoint",
     "moto_s3",
     "postgres_server",
+    "pytest_collection_modifyitems",
     "pytest_configure",
     "real_s3",
     "server_home",
@@ -42,3 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {group.about}")
     config.addinivalue_line("markers", "sockets: a unit or property test that may open network connections")
     config.pluginmanager.register(GroupRules(config), "slipway_groups")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker process, and all end-to-end tests on one: they share two platforms."""
+    for item in items:
+        end_to_end = "e2e" in item.path.parts
+        item.add_marker(pytest.mark.xdist_group("e2e" if end_to_end else str(item.path)))

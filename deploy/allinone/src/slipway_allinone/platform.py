@@ -16,6 +16,7 @@ from slipway_allinone.home import Home
 from slipway_allinone.origin import SPEC as ORIGIN
 from slipway_allinone.processes import ChildProcess, Program, running
 from slipway_allinone.provision import OWNERS, Credentials, first_accounts, make_keys, prepare_database
+from slipway_allinone.runs import end_zygote, running_attempts
 from slipway_builder.spec import SPEC as BUILDER
 from slipway_db import Database, role_of
 from slipway_db.database import url_for_role
@@ -82,6 +83,7 @@ class Platform:
         self._home.prepare()
         with _only_one(self._home):
             async with AsyncExitStack() as stack:
+                stack.push_async_callback(self._end_idle_zygote)
                 make_keys(self._home)
                 servers = await self._start_servers(stack)
                 credentials = await self._first_accounts(servers)
@@ -92,6 +94,11 @@ class Platform:
                 await self._start_services(stack, settings)
                 await self._wait_ready(ports)
                 yield RunningPlatform(credentials, servers.notices)
+
+    async def _end_idle_zygote(self) -> None:
+        """When no run goes on, nothing of the platform stays behind on the machine."""
+        if not running_attempts(self._home):
+            await end_zygote(self._home)
 
     async def _start_servers(self, stack: AsyncExitStack) -> _Servers:
         notices: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ from slipway_kit.auth import (
 from slipway_kit.errors import Conflict, ErrorStyle, Forbidden, Unauthorized, Unavailable
 from slipway_kit.http import Neighbour, transaction_open
 from slipway_kit.keys import generate_keypair, load_private, load_trusted
+from slipway_kit.servers import make_server
 from slipway_kit.service import Apps, BackgroundTask, BindError, ReadyCheck, ServiceSpec, Supervisor
 from slipway_kit.settings import HttpSettings, ServiceSettings, SettingsError, service_config
 from slipway_schemas.tokens import AttemptClaims
@@ -214,6 +215,15 @@ async def test_a_neighbour_that_is_away_is_unavailable() -> None:
     async with Neighbour(f"http://127.0.0.1:{port}", ServiceSigner("caller", CALLER), "probe") as caller:
         with pytest.raises(Unavailable, match="cannot be reached"):
             await caller.post("/internal/v1/whoami", timeout=0.3)
+
+
+async def test_a_server_keeps_idle_connections_longer_than_the_clients_do() -> None:
+    # Else a POST is now and then sent on a connection that the server closes at that moment, and fails.
+    serving = make_server(internal_app(), drain_seconds=1).config.timeout_keep_alive
+    async with Neighbour("http://127.0.0.1:1", ServiceSigner("caller", CALLER), "probe") as caller:
+        connector = caller._open().connector
+        assert connector is not None
+        assert serving > connector._keepalive_timeout
 
 
 async def test_a_refused_post_is_tried_again() -> None:

@@ -12,6 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 STOPPING = "slipway.stopping"
 """Key in the ASGI scope of an `asyncio.Event` that is set when the process starts to stop."""
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays open. Longer than our clients keep theirs (20 s): a server that closes first can
+meet a request that is already on its way, and a POST must not be sent twice on suspicion."""
+
 
 class BindError(Exception):
     """A port cannot be listened on; the message names address, reason and setting."""
@@ -53,6 +57,7 @@ def make_server(app: ASGIApp, drain_seconds: int) -> LoopServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=drain_seconds,
         )
     )

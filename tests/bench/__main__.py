@@ -34,13 +34,16 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; default: all")
     parser.add_argument("--rounds", type=int, default=None, help="interleaved rounds (5; less says little)")
     parser.add_argument("--quick", action="store_true", help="small counts, 2 rounds, for CI; the page stays as it is")
+    parser.add_argument("--executions", type=int, default=Options.executions, help="life cycles per round of `cycles`")
     given = parser.parse_args()
     unknown = sorted(set(given.names) - BENCHMARKS.keys())
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else Options.rounds)
     names = [name for name in BENCHMARKS if not given.names or name in given.names]
-    return asyncio.run(_run(names, Options(rounds=rounds, quick=given.quick), whole=not given.names))
+    return asyncio.run(
+        _run(names, Options(rounds=rounds, quick=given.quick, executions=given.executions), whole=not given.names)
+    )
 
 
 async def _run(names: list[str], options: Options, *, whole: bool) -> int:
@@ -48,7 +51,7 @@ async def _run(names: list[str], options: Options, *, whole: bool) -> int:
     began = steal_ticks()
     results: list[Result] = []
     skipped: dict[str, str] = {}
-    failed: list[str] = []
+    failed: dict[str, str] = {}
     for name in names:
         print(f"{name} ...", flush=True)
         try:
@@ -57,8 +60,8 @@ async def _run(names: list[str], options: Options, *, whole: bool) -> int:
         except SkippedError as reason:
             skipped[name] = str(reason)
         except (RuntimeError, OSError, TimeoutError, ExceptionGroup) as error:
-            failed.append(f"{name} failed: {error!r}")
-            print(failed[-1], flush=True)
+            failed[name] = f"it failed with {type(error).__name__}"
+            print(f"{name} failed: {error!r}", flush=True)
     ended = steal_ticks()
     facts["steal"] = (ended[0] - began[0]) / max(1, ended[1] - began[1])
     facts["at"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -75,8 +78,8 @@ async def _run(names: list[str], options: Options, *, whole: bool) -> int:
         print(f"{name}: skipped, {reason}")
     history = report.append_history(HISTORY, results, skipped, facts)
     print(f"All rounds: {history.relative_to(ROOT)}")
-    if whole and not options.quick and not failed:
-        report.write_between_markers(PAGE, report.markdown(results, skipped, facts))
+    if whole and not options.quick and results:
+        report.write_between_markers(PAGE, report.markdown(results, {**skipped, **failed}, facts))
         print(f"Written: {PAGE.relative_to(ROOT)}")
     print("Run it again with `make bench`, or `python -m tests.bench NAME --rounds N` for some of it.")
     return 1 if failed else 0

@@ -18,7 +18,7 @@ _LIMIT_SECONDS = 600.0
 
 async def cycles(options: Options) -> Result:
     """The fake runtime beside procrastinate's no-op tasks on the same Postgres."""
-    count = 100 if options.quick else 500
+    count = 50 if options.quick else options.executions
     result = Result(
         "cycles",
         f"{count} executions created over {_CONNECTIONS} connections until all are final; fake runtime, "

@@ -40,6 +40,8 @@ class Options:
 
     rounds: int = 5
     quick: bool = False
+    executions: int = 500
+    """Life cycles per round."""
 
 
 @dataclass(frozen=True)

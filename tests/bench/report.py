@@ -53,7 +53,7 @@ def markdown(results: Sequence[Result], skipped: Mapping[str, str], facts: Mappi
     for result in results:
         noise = f" **Noisy:** the spin loop varied by {_spread(result):.0%}." if result.noisy else ""
         lines.append(f"- **{result.name}**: {result.about}. {' '.join(result.notes)}{noise}".rstrip())
-    lines += [f"- **{name}**: skipped, {reason}." for name, reason in skipped.items()]
+    lines += [f"- **{name}**: no figure, {reason}." for name, reason in skipped.items()]
     packages = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
     lines += [
         "",

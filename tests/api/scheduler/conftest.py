@@ -25,7 +25,7 @@ from slipway_scheduler.settings import LeaseSettings, SchedulerSettings
 from slipway_scheduler.spec import SPEC
 from slipway_schemas.executions import CodeRef, ExecutionSpec, Resources
 from slipway_schemas.workers import Capacity
-from slipway_testing.roles import ROLE_PASSWORDS
+from slipway_testing.roles import ROLE_PASSWORDS, service_url
 from slipway_testing.servers import PostgresServer
 
 OTHERS = (MigrationSpec("gateway", "gateway", ""), MigrationSpec("logs", "logs", ""))
@@ -38,17 +38,12 @@ _GATEWAY_EVENTS = (
 )
 
 
-def url_of(admin_url: str, service: str) -> str:
-    url = make_url(admin_url).set(username=f"slipway_{service}", password=ROLE_PASSWORDS[service])
-    return url.render_as_string(hide_password=False)
-
-
 @pytest.fixture(scope="session")
 def template_database(postgres_server: PostgresServer) -> str:
     async def make() -> None:
         url = await postgres_server.create_database(TEMPLATE)
         await bootstrap(url, [MIGRATIONS, *OTHERS], ROLE_PASSWORDS)
-        await migrate(lambda service: url_of(url, service), [MIGRATIONS])
+        await migrate(lambda service: service_url(url, service), [MIGRATIONS])
         engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
         async with engine.begin() as connection:
             for statement in _GATEWAY_EVENTS:
@@ -61,7 +56,7 @@ def template_database(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def scheduler_url(database_url: str) -> str:
-    return url_of(database_url, "scheduler")
+    return service_url(database_url, "scheduler")
 
 
 @pytest.fixture

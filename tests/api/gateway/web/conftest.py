@@ -15,7 +15,6 @@ import asyncpg
 import httpx
 import pytest
 import yaml
-from sqlalchemy import make_url
 
 from slipway_db import MigrationSpec, bootstrap, migrate
 from slipway_gateway.app import public_app
@@ -31,7 +30,7 @@ from slipway_scheduler.database import MIGRATIONS as SCHEDULER_MIGRATIONS
 from slipway_scheduler.settings import SchedulerSettings
 from slipway_scheduler.spec import SPEC as SCHEDULER
 from slipway_schemas.environments import EnvironmentCreate, EnvironmentView
-from slipway_testing.roles import ROLE_PASSWORDS
+from slipway_testing.roles import ROLE_PASSWORDS, service_url
 
 ORIGIN = "http://slipway.test"
 SHA = "c" * 40
@@ -65,15 +64,10 @@ GRANT SELECT ON logs_pub.metadata_latest_v1 TO slipway_gateway;
 """
 
 
-def url_of(admin_url: str, service: str) -> str:
-    url = make_url(admin_url).set(username=f"slipway_{service}", password=ROLE_PASSWORDS[service])
-    return url.render_as_string(hide_password=False)
-
-
 async def _prepare(url: str) -> None:
     specs = [SCHEDULER_MIGRATIONS, MIGRATIONS]
     await bootstrap(url, [*specs, MigrationSpec("logs", "logs", "")], ROLE_PASSWORDS)
-    await migrate(lambda service: url_of(url, service), specs)
+    await migrate(lambda service: service_url(url, service), specs)
     connection = await asyncpg.connect(url)
     await connection.execute(LOGS_VIEW)
     await connection.close()
@@ -116,7 +110,7 @@ async def settings(
 ) -> AsyncIterator[GatewaySettings]:
     config = SchedulerSettings.model_validate(
         {
-            "database": {"url": url_of(database_url, "scheduler")},
+            "database": {"url": service_url(database_url, "scheduler")},
             "redis": {"url": valkey_url},
             "http": {"workers_port": 0, "internal_port": 0},
             "keys": {"private_key_file": tmp_path / "scheduler.pem", "trusted_keys_dir": tmp_path / "trusted"},

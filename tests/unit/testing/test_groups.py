@@ -109,3 +109,19 @@ def test_quiet_tiers_reach_no_network(small_tree: pytest.Pytester, tier: str, fa
     result.assert_outcomes(passed=4 - failed, failed=failed)
     if failed:
         result.stdout.fnmatch_lines(["*SocketBlockedError*connects to*127.0.0.1*"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "xdist"])
+@pytest.mark.parametrize(("expected", "code"), [("kubernetes", 0), ("", 1), ("kubernetes,docker", 1)])
+def test_the_skipped_groups_can_be_asserted(
+    small_tree: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...], expected: str, code: int
+) -> None:
+    monkeypatch.setenv("SLIPWAY_TEST_EXPECT_SKIPS", expected)
+    small_tree.makepyfile(KUBERNETES_TEST)
+    result = small_tree.runpytest_subprocess(*workers)
+    assert result.ret == code
+    wrong = ["*the skipped groups are not the expected ones*", "expected: *; skipped: kubernetes"]
+    if code:
+        result.stdout.fnmatch_lines(wrong)
+    else:
+        result.stdout.no_fnmatch_line(wrong[0])

@@ -2,6 +2,7 @@
 
 A test marked with a group whose need is absent is skipped and says why. Naming the group in
 `SLIPWAY_TEST_REQUIRE` (comma list) turns that skip into a failure: CI must not go green by skipping.
+`SLIPWAY_TEST_EXPECT_SKIPS` (comma list, may be empty) fails the run when other groups than these were skipped.
 """
 
 import os
@@ -17,6 +18,7 @@ import pytest
 from slipway_testing.vh import vh_problem
 
 REQUIRE_VARIABLE = "SLIPWAY_TEST_REQUIRE"
+EXPECT_VARIABLE = "SLIPWAY_TEST_EXPECT_SKIPS"
 PROPERTY = "slipway_group"
 CHECK_SECONDS = 20.0
 
@@ -99,14 +101,12 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join(places))
 
 
-def required_groups() -> frozenset[str]:
-    """The groups named in SLIPWAY_TEST_REQUIRE. Raises pytest.UsageError for a name that is no group."""
-    names = frozenset(name.strip() for name in os.environ.get(REQUIRE_VARIABLE, "").split(",") if name.strip())
+def named_groups(variable: str) -> frozenset[str]:
+    """The groups that an environment variable names. Raises pytest.UsageError for a name that is no group."""
+    names = frozenset(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
     unknown = names - GROUPS.keys()
     if unknown:
-        raise pytest.UsageError(
-            f"{REQUIRE_VARIABLE} names {', '.join(sorted(unknown))}; the groups are {', '.join(GROUPS)}"
-        )
+        raise pytest.UsageError(f"{variable} names {', '.join(sorted(unknown))}; the groups are {', '.join(GROUPS)}")
     return names
 
 
@@ -115,7 +115,8 @@ class GroupRules:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._required = required_groups()
+        self._required = named_groups(REQUIRE_VARIABLE)
+        self._expected = named_groups(EXPECT_VARIABLE) if EXPECT_VARIABLE in os.environ else None
         self._problems: dict[str, str | None] = {}
 
     @pytest.hookimpl(tryfirst=True)
@@ -133,17 +134,34 @@ class GroupRules:
             item.user_properties.append((PROPERTY, f"{name}\n{problem}"))
             pytest.skip(f"{name}: {problem}")
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        skipped = Counter(
-            str(value)
-            for report in terminalreporter.stats.get("skipped", [])
-            for key, value in report.user_properties
-            if key == PROPERTY
-        )
-        if not skipped:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._expected is None or hasattr(self._config, "workerinput"):
             return
-        terminalreporter.section("groups that did not run")
+        if self._skipped_groups() != self._expected and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        skipped = self._skips()
+        if skipped:
+            terminalreporter.section("groups that did not run")
         for entry, count in sorted(skipped.items()):
             name, _, problem = entry.partition("\n")
             tests = "1 test" if count == 1 else f"{count} tests"
             terminalreporter.line(f"{name}: {tests} skipped: {problem}")
+        if self._expected is not None and (found := self._skipped_groups()) != self._expected:
+            terminalreporter.section("the skipped groups are not the expected ones", red=True)
+            terminalreporter.line(f"expected: {_listed(self._expected)}; skipped: {_listed(found)}")
+
+    def _skips(self) -> Counter[str]:
+        """How many tests were skipped, by group and reason."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        reports = [] if reporter is None else reporter.stats.get("skipped", [])
+        return Counter(str(value) for report in reports for key, value in report.user_properties if key == PROPERTY)
+
+    def _skipped_groups(self) -> frozenset[str]:
+        return frozenset(entry.partition("\n")[0] for entry in self._skips())
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -45,14 +45,12 @@ def moto() -> Iterator[str]:
         server.wait(10)
 
 
-@pytest.fixture(scope="module", params=["moto", "real"])
+@pytest.fixture(scope="module", params=["moto", pytest.param("real", marks=pytest.mark.s3)])
 def config(request: pytest.FixtureRequest) -> S3StoreConfig:
     if request.param == "moto":
         endpoint, access_key, secret_key = request.getfixturevalue("moto"), "test", "test"
     else:
-        endpoint = os.environ.get("SLIPWAY_TEST_S3_ENDPOINT", "")
-        if not endpoint:
-            pytest.skip("s3: no real S3 server is named; set SLIPWAY_TEST_S3_ENDPOINT")
+        endpoint = os.environ["SLIPWAY_TEST_S3_ENDPOINT"]
         access_key = os.environ["SLIPWAY_TEST_S3_ACCESS_KEY"]
         secret_key = os.environ["SLIPWAY_TEST_S3_SECRET_KEY"]
     return S3StoreConfig(

@@ -77,7 +77,7 @@ async def test_a_held_sync_is_woken_at_once(scheduler) -> None:
         delays.append(time.perf_counter() - began)
         machine.attempts[attempt] = "running"
         await machine.finish(attempt, machine.exited(attempt))
-    assert min(delays) < 0.1  # the others may have waited for a busy machine
+    assert min(delays) < 0.4  # far below the second of the poll; the others may have waited for a busy machine
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ import pytest
 from slipway_testing.vh import vh_problem
 
 REQUIRE_VARIABLE = "SLIPWAY_TEST_REQUIRE"
+TEST_IMAGE = "slipway-test/python:bookworm"
 EXPECT_VARIABLE = "SLIPWAY_TEST_EXPECT_SKIPS"
 PROPERTY = "slipway_group"
+NO_GROUP = "no group"
 CHECK_SECONDS = 20.0
 
 
@@ -40,9 +42,11 @@ def _answers(*command: str) -> bool:
 
 
 def _docker(config: pytest.Config) -> str | None:
-    if _answers("docker", "version", "--format", "{{.Server.Version}}"):
-        return None
-    return "no Docker engine answers; install docker.io and start dockerd"
+    if not _answers("docker", "version", "--format", "{{.Server.Version}}"):
+        return "no Docker engine answers; install docker.io and start dockerd"
+    if not _answers("docker", "image", "inspect", TEST_IMAGE):
+        return f"the engine does not have the image {TEST_IMAGE}; .ci/install makes it"
+    return None
 
 
 def _s3(config: pytest.Config) -> str | None:
@@ -64,6 +68,10 @@ def _bwrap(config: pytest.Config) -> str | None:
     if _answers("bwrap", "--ro-bind", "/", "/", "--unshare-pid", "true"):
         return None
     return "bwrap cannot make a sandbox here; allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)"
+
+
+def _redis(config: pytest.Config) -> str | None:
+    return None if find_tool("redis-server") else "redis-server is not installed; apt-get install redis-server"
 
 
 def _kubernetes(config: pytest.Config) -> str | None:
@@ -88,6 +96,7 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "s3": Group("needs a real S3 server", _s3),
         "ssh": Group("needs OpenSSH's client and server", _ssh),
         "bwrap": Group("needs bubblewrap sandboxes", _bwrap),
+        "redis": Group("needs Debian's redis-server", _redis),
         "kubernetes": Group("needs a Kubernetes cluster", _kubernetes),
         "chromium": Group("needs a Chromium browser", _chromium),
         "vh": Group("needs the published vh command (fetched once)", _vh),
@@ -160,7 +169,12 @@ class GroupRules:
         return Counter(str(value) for report in reports for key, value in report.user_properties if key == PROPERTY)
 
     def _skipped_groups(self) -> frozenset[str]:
-        return frozenset(entry.partition("\n")[0] for entry in self._skips())
+        """Names of the groups that were skipped; `no group` stands for tests that skipped themselves."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        reports = [] if reporter is None else reporter.stats.get("skipped", [])
+        stray = any(all(key != PROPERTY for key, _ in report.user_properties) for report in reports)
+        names = {entry.partition("\n")[0] for entry in self._skips()}
+        return frozenset(names | {NO_GROUP} if stray else names)
 
 
 def _listed(names: frozenset[str]) -> str:

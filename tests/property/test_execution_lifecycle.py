@@ -23,7 +23,14 @@ from slipway_scheduler.executions.domain import (
     Transition,
     propose,
 )
-from slipway_schemas.lifecycles import ATTEMPTS_BEFORE_USER_CODE, END_REASONS, EndReason, ExecutionStatus, is_legal
+from slipway_schemas.lifecycles import (
+    END_REASONS,
+    RESTARTS_AFTER_USER_CODE,
+    RETRIES_BEFORE_USER_CODE,
+    EndReason,
+    ExecutionStatus,
+    is_legal,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,6 +44,7 @@ class ExecutionLife(RuleBasedStateMachine):
         self.state = Execution(uuid4(), uuid4(), status, may_restart=may_restart, code_missing=code_missing)
         self.attempts = 0
         self.with_user_code = 0
+        self.most_said = 1 + RETRIES_BEFORE_USER_CODE + (RESTARTS_AFTER_USER_CODE if may_restart else 0)
         self.finals: list[Transition] = []
 
     def put(self, given: Input) -> None:
@@ -49,6 +57,13 @@ class ExecutionLife(RuleBasedStateMachine):
         if proposed.changes_status:
             assert is_legal(before.status, proposed.after)
         assert proposed.stop_level >= before.stop_level
+        if proposed.requeues and before.status is not ExecutionStatus.CREATED:
+            assert proposed.reason is not None
+            assert END_REASONS[proposed.reason].status is ExecutionStatus.CRASHED, "a user's error was run again"
+            assert proposed.message.startswith(f"Run again: attempt {self.attempts + 1} of at most ")
+            most = int(proposed.message.split(" of at most ")[1].split(",")[0])
+            assert self.attempts < most <= self.most_said
+            self.most_said = most
         if proposed.after.final:
             self.finals.append(proposed)
             assert proposed.reason is not None
@@ -119,8 +134,9 @@ class ExecutionLife(RuleBasedStateMachine):
 
     @invariant()
     def tries_are_bounded(self) -> None:
-        assert self.attempts - self.with_user_code <= ATTEMPTS_BEFORE_USER_CODE
-        assert self.with_user_code <= (4 if self.state.may_restart else 1)
+        assert self.attempts - self.with_user_code <= 1 + RETRIES_BEFORE_USER_CODE
+        assert self.with_user_code <= (1 + RESTARTS_AFTER_USER_CODE if self.state.may_restart else 1)
+        assert self.attempts <= self.most_said
 
     @invariant()
     def attempts_belong_to_live_executions(self) -> None:

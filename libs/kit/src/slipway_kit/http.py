@@ -398,8 +398,12 @@ def outside_client(
     timeout: float = 10,
     headers: Mapping[str, str] | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    use_proxies: bool = True,
 ) -> httpx.AsyncClient:
-    """Make a client for APIs outside the platform; `timeout` in seconds. Follows no redirects."""
+    """Make a client for APIs outside the platform; `timeout` in seconds. Follows no redirects.
+
+    Without `use_proxies` the proxy variables of the environment are not followed.
+    """
 
     async def refuse(request: httpx.Request) -> None:
         _refuse_in_transaction(str(request.url.path))
@@ -409,6 +413,7 @@ def outside_client(
         timeout=timeout,
         headers=dict(headers or {}),
         transport=transport,
+        trust_env=use_proxies,
         event_hooks={"request": [refuse]},
     )
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from slipway_kit.settings import Group, ServiceSettings, service_config
+from slipway_worker.machine.preemption import ProviderName
 
 RuntimeName = Literal["auto", "docker", "process", "fake"]
 
@@ -26,6 +27,15 @@ class ContainerSettings(Group):
     """Certificates that runs shall trust too; given to them by the usual variables."""
     pass_environment: tuple[str, ...] = ()
     """Names of the agent's own variables that runs get, such as proxies."""
+
+
+class PreemptionSettings(Group):
+    """Where a machine that may be taken back (spot, preemptible) learns of it."""
+
+    provider: ProviderName = "none"
+    endpoint: str | None = None
+    """Where the metadata service answers, when not at its usual address; `file:///path` with `openstack`."""
+    poll_seconds: float = Field(default=5.0, gt=0)
 
 
 class WorkerSettings(ServiceSettings):
@@ -49,3 +59,4 @@ class WorkerSettings(ServiceSettings):
     """How long an attempt waits for a neighbour before its user code has started; then it is given up."""
     cache: CacheSettings = CacheSettings()
     container: ContainerSettings = ContainerSettings()
+    preemption: PreemptionSettings = PreemptionSettings()

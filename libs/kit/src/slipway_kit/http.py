@@ -78,6 +78,11 @@ class Neighbour:
         self._scope = scope
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def audience(self) -> str:
+        """The service that is called."""
+        return self._audience
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -52,7 +52,7 @@ class Report:
 async def examine(home: Home) -> Report:
     """Look at everything that `slipway up` uses, and ask a platform that runs on this home how it is."""
     machine = list(_findings(home))
-    if not home.pid_file.exists():
+    if not home.in_use:
         machine.append(Finding(good=True, text=f"No platform runs on {home.root}; slipway up starts it"))
         return Report(machine, None)
     try:
@@ -112,7 +112,7 @@ def _findings(home: Home) -> Iterator[Finding]:
     port = int(os.environ.get("SLIPWAY_PORT", "8000"))
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", port)) == 0
-    if taken and not home.pid_file.exists():
+    if taken and not home.in_use:
         yield Finding(good=False, text=f"Port {port} is in use by something else: set SLIPWAY_PORT.")
     runs = running_attempts(home)
     if runs:

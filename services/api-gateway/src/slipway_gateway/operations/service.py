@@ -27,7 +27,7 @@ class _Ready(BaseModel):
 async def platform_health(context: GatewayContext) -> PlatformHealth:
     """Ask everybody at once, look at the queues and workers, and say what is wrong."""
     own = context.health.report([ReadyCheck("database", context.database_answers)])
-    mine, *others = await asyncio.gather(own, *(_ask(one) for one in context.neighbours))
+    mine, others = await asyncio.gather(own, asyncio.gather(*(_ask(one) for one in context.neighbours)))
     services = (_state(mine.service, mine), *others)
     async with context.db.read() as session:
         store = OperationsStore(session)

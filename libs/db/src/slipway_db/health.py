@@ -50,7 +50,7 @@ class HealthBoard:
                 consumers, skew = await self._database()
                 numbers = await figures() if figures is not None else {}
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the rest is told
-            found["database figures"] = type(error).__name__
+            found["figures"] = type(error).__name__
         return ServiceHealth(
             service=self._service,
             version=self._version,

@@ -30,6 +30,7 @@ _ORDER: Mapping[ProblemLevel, int] = {_BAD: 0, _WARNING: 1}
 def problems_of(found: PlatformHealth) -> tuple[HealthProblem, ...]:
     """Everything that is wrong or behind, the worst first."""
     problems = [
+        *(_not_ready(service) for service in found.services if not service.ready),
         *(problem for service in found.services for problem in _of_service(service, found.at)),
         *(problem for environment in found.environments for problem in _of_environment(environment, found.at)),
         *(problem for worker in found.workers for problem in _of_worker(worker, found.version)),
@@ -38,14 +39,16 @@ def problems_of(found: PlatformHealth) -> tuple[HealthProblem, ...]:
     return tuple(sorted(problems, key=lambda problem: _ORDER[problem.level]))
 
 
+def _not_ready(service: ServiceState) -> HealthProblem:
+    return HealthProblem(
+        level=_BAD,
+        what=f"Service {service.name} is not ready.",
+        why=service.reason,
+        fix="Read its log; start it again if it does not run.",
+    )
+
+
 def _of_service(service: ServiceState, now: datetime) -> Iterator[HealthProblem]:
-    if not service.ready:
-        yield HealthProblem(
-            level=_BAD,
-            what=f"Service {service.name} is not ready.",
-            why=service.reason,
-            fix="Read its log; start it again if it does not run.",
-        )
     if service.health is None:
         return
     skew = service.health.database_skew_seconds
@@ -79,21 +82,21 @@ def _of_consumer(service: str, consumer: ConsumerHealth) -> Iterator[HealthProbl
     if consumer.parked:
         yield HealthProblem(
             level=_BAD,
-            what=f"{consumer.parked} events were given up by {name}.",
+            what=f"Events that were given up by {name}: {consumer.parked}.",
             why=consumer.error,
             fix=f"Mend the cause, then have them tried again: they lie in the table dead_letter of schema {service}.",
         )
     if consumer.waiting:
         yield HealthProblem(
             level=_WARNING,
-            what=f"{consumer.waiting} events are being tried again by {name}.",
+            what=f"Events that are being tried again by {name}: {consumer.waiting}.",
             why=consumer.error,
             fix="Nothing, if it goes away by itself; after ten tries they are given up.",
         )
     if consumer.behind >= CONSUMER_BEHIND:
         yield HealthProblem(
             level=_WARNING,
-            what=f"{name} is {consumer.behind} events behind.",
+            what=f"Events that {name} has still to handle: {consumer.behind}.",
             why="Events come faster than they are handled, or the service was away.",
             fix="It catches up by itself; if it does not, look into its log.",
         )
@@ -102,7 +105,7 @@ def _of_consumer(service: str, consumer: ConsumerHealth) -> Iterator[HealthProbl
 def _of_environment(one: EnvironmentState, now: datetime) -> Iterator[HealthProblem]:
     if not one.queued:
         return
-    waiting = f"{one.queued} executions wait in environment {one.name}"
+    waiting = f"{one.queued} execution{'s wait' if one.queued > 1 else ' waits'} in environment {one.name}"
     if not one.enabled:
         yield HealthProblem(
             level=_WARNING, what=f"{waiting}.", why="It is disabled.", fix="Enable it, or stop the executions."
@@ -122,14 +125,17 @@ def _of_worker(worker: WorkerState, version: str) -> Iterator[HealthProblem]:
         if worker.attempts:
             yield HealthProblem(
                 level=_BAD,
-                what=f"{name} is not heard of, and has {worker.attempts} running attempts.",
+                what=f"{name} is not heard of, and had runs: {worker.attempts}.",
                 why=f"Its last sign of life was at {worker.last_seen_at:%Y-%m-%d %H:%M:%S} UTC.",
                 fix="Look at the machine and its network. Its runs may go on; they are taken back when it returns.",
             )
         return
     if worker.refusal:
         yield HealthProblem(
-            level=_WARNING, what=f"{name} takes nothing new.", why=worker.refusal, fix="Free what it lacks, or wait."
+            level=_WARNING,
+            what=f"{name} takes nothing new.",
+            why=worker.refusal,
+            fix="It takes work again by itself when that is over.",
         )
     if worker.version != version:
         yield HealthProblem(

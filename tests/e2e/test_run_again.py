@@ -12,8 +12,6 @@ import pytest
 from tests.e2e.support.api import Api, Json
 from tests.e2e.support.lab import Lab
 
-pytestmark = pytest.mark.vh
-
 
 @pytest.fixture
 def taken_back(lab: Lab) -> Iterator[None]:

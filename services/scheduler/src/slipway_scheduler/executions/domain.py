@@ -288,7 +288,9 @@ def _by_platform(reason: EndReason) -> bool:
 
 
 def _again(before: Execution, reason: EndReason, message: str, facts: dict[str, Any]) -> Transition:
-    attempt = before.attempt or OpenAttempt(before.id, 1)
+    attempt = before.attempt
+    if attempt is None:
+        raise AssertionError("only what was tried can be run again")
     early, restarts = before.early_failures, before.restarts
     if attempt.user_code_started:
         restarts += 1

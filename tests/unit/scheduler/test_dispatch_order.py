@@ -2,8 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from slipway_scheduler.dispatch.domain.order import Candidate, Demand, Room, WorkerRoom, place
-from slipway_scheduler.dispatch.domain.waiting import Scene, blockers
+from slipway_scheduler.dispatch.domain import Candidate, Demand, Room, Scene, WorkerRoom, blockers, place
 from slipway_schemas.executions import BlockerKind
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,10 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from slipway_scheduler.dispatch.domain.estimate import Run, estimate_start, in_words
-from slipway_scheduler.dispatch.domain.fitting import misfit
-from slipway_scheduler.dispatch.domain.order import Demand, Room, WorkerRoom
-from slipway_scheduler.dispatch.domain.waiting import OtherWorker, Scene, blockers
+from slipway_scheduler.dispatch.domain import Demand, OtherWorker, Room, Scene, WorkerRoom, blockers, misfit
+from slipway_scheduler.dispatch.estimate import Run, estimate_start, in_words
 from slipway_schemas.executions import BlockerKind
 from slipway_schemas.workers import Refusal
 

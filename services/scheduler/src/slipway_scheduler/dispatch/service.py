@@ -7,9 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from slipway_db import notify
 from slipway_kit.errors import NotFound
 from slipway_scheduler.channels import WORKERS
-from slipway_scheduler.dispatch.domain.estimate import estimate_start
-from slipway_scheduler.dispatch.domain.order import Demand, Placement, place
-from slipway_scheduler.dispatch.domain.waiting import Scene, blockers
+from slipway_scheduler.dispatch.domain import Demand, Placement, Scene, blockers, place
+from slipway_scheduler.dispatch.estimate import estimate_start
 from slipway_scheduler.dispatch.store import DispatchStore
 from slipway_schemas.executions import BlockerKind, StartEstimate, Waiting
 from slipway_schemas.lifecycles import ExecutionStatus

@@ -8,9 +8,8 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_kit.ids import new_id
-from slipway_scheduler.dispatch.domain.estimate import Run
-from slipway_scheduler.dispatch.domain.order import Candidate, Demand, Placement, Room, WorkerRoom
-from slipway_scheduler.dispatch.domain.waiting import OtherWorker
+from slipway_scheduler.dispatch.domain import Candidate, Demand, OtherWorker, Placement, Room, WorkerRoom
+from slipway_scheduler.dispatch.estimate import Run
 from slipway_schemas.executions import FailedAttempt
 from slipway_schemas.workers import Refusal
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.functions import now
 
 from slipway_kit.ids import new_id
-from slipway_scheduler.dispatch.domain.order import Room
+from slipway_scheduler.dispatch.domain import Room
 from slipway_scheduler.environments.tables import EnvironmentRow, GroupTokenRow
 from slipway_schemas.environments import EnvironmentCreate, EnvironmentSettings
 

@@ -8,8 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from slipway_db import emit, notify
 from slipway_kit.errors import Conflict, Invalid, NotFound
 from slipway_scheduler.channels import DISPATCH, WORKERS
-from slipway_scheduler.dispatch.domain.fitting import misfit
-from slipway_scheduler.dispatch.domain.order import Demand, Room
+from slipway_scheduler.dispatch.domain import Demand, Room, misfit
 from slipway_scheduler.environments.store import Environment, EnvironmentStore
 from slipway_scheduler.executions.domain import (
     CodeUnavailable,

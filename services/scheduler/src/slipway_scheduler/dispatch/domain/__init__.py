@@ -1,1 +1,0 @@
-"""Pure rules of dispatch: who goes where, why one waits, what can never run."""

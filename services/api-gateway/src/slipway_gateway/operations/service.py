@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from contextlib import suppress
 from importlib.metadata import version
 
 from pydantic import BaseModel
@@ -37,7 +38,8 @@ async def platform_health(context: GatewayContext) -> PlatformHealth:
     undurable = figures.get("undurable_attempts")
     disk = None
     if isinstance(context.object_store, LocalStore):
-        disk = await asyncio.to_thread(shutil.disk_usage, context.object_store.config.path)
+        with suppress(FileNotFoundError):  # its folder is made by the first object
+            disk = await asyncio.to_thread(shutil.disk_usage, context.object_store.config.path)
     found = PlatformHealth(
         at=context.clock.now(),
         version=version("slipway-api-gateway"),

@@ -33,6 +33,8 @@ from slipway_schemas.lifecycles import (
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RIGHT = st.sampled_from([True, True, True, False])
+"""Whether a worker speaks of the current attempt."""
 
 
 class ExecutionLife(RuleBasedStateMachine):
@@ -80,15 +82,18 @@ class ExecutionLife(RuleBasedStateMachine):
             stop_reason=proposed.stop_reason,
         )
 
+    @precondition(lambda self: self.state.code_missing)
     @rule()
     def archive_code(self) -> None:
         self.state = replace(self.state, code_missing=False)
         self.put(Enqueue())
 
+    @precondition(lambda self: self.state.status is ExecutionStatus.CREATED)
     @rule()
     def enqueue(self) -> None:
         self.put(Enqueue())
 
+    @precondition(lambda self: self.state.code_missing)
     @rule()
     def code_unavailable(self) -> None:
         self.put(CodeUnavailable("the repository is gone"))
@@ -103,7 +108,17 @@ class ExecutionLife(RuleBasedStateMachine):
         self.attempts += 1
         self.state = replace(self.state, attempt=OpenAttempt(uuid4(), self.attempts))
 
-    @rule(right=st.booleans())
+    @precondition(lambda self: self.state.status is ExecutionStatus.QUEUED and self.state.attempt is None)
+    @rule(user_code=st.booleans())
+    def begin(self, user_code: bool) -> None:
+        """What mostly happens, in one step: else few paths come as far as an end."""
+        self.assign()
+        self.take(right=True)
+        if user_code:
+            self.start_user_code()
+
+    @precondition(lambda self: self.state.status is ExecutionStatus.QUEUED and self.state.attempt is not None)
+    @rule(right=RIGHT)
     def take(self, right: bool) -> None:
         self.put(Taken(self.current(right), NOW))
 
@@ -115,11 +130,13 @@ class ExecutionLife(RuleBasedStateMachine):
             self.with_user_code += 1
         self.state = replace(self.state, attempt=replace(self.state.attempt, user_code_started=True))
 
-    @rule(right=st.booleans(), code=st.sampled_from([0, 1, 137]), reason=st.sampled_from(EndReason))
+    @precondition(lambda self: self.state.attempt is not None)
+    @rule(right=RIGHT, code=st.sampled_from([0, 1, 137]), reason=st.sampled_from(EndReason))
     def end(self, right: bool, code: int, reason: EndReason) -> None:
         self.put(Ended(self.current(right), code, reason))
 
-    @rule(right=st.booleans(), reason=st.sampled_from(EndReason), retryable=st.booleans(), lost=st.booleans())
+    @precondition(lambda self: self.state.attempt is not None)
+    @rule(right=RIGHT, reason=st.sampled_from(EndReason), retryable=st.booleans(), lost=st.booleans())
     def give_up(self, right: bool, reason: EndReason, retryable: bool, lost: bool) -> None:
         totals = None if lost else Totals()
         self.put(GivenUp(self.current(right), reason, "it failed", retryable, totals=totals))

@@ -17,7 +17,8 @@ COLUMNS = {
     "transition_v1": "execution_id position before after reason message at actor_id attempt_id",
     "environment_v1": "id slug name description owner_id enabled provider gpu_spec per_hour_price_usd"
     " per_user_queue_quota settings unfinished_job_count deleted_at",
-    "worker_v1": "id environment_id hostname runtime capacity free state last_seen_at agent_version",
+    "worker_v1": "id environment_id hostname runtime capacity free state last_seen_at agent_version attempts refusal"
+    " refusal_message clock_skew_seconds",
     "event_v1": "position id name key actor occurred_at payload",
     "cursor_v1": "consumer publisher position",
 }

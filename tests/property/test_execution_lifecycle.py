@@ -23,9 +23,18 @@ from slipway_scheduler.executions.domain import (
     Transition,
     propose,
 )
-from slipway_schemas.lifecycles import ATTEMPTS_BEFORE_USER_CODE, END_REASONS, EndReason, ExecutionStatus, is_legal
+from slipway_schemas.lifecycles import (
+    END_REASONS,
+    RESTARTS_AFTER_USER_CODE,
+    RETRIES_BEFORE_USER_CODE,
+    EndReason,
+    ExecutionStatus,
+    is_legal,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RIGHT = st.sampled_from([True, True, True, False])
+"""Whether a worker speaks of the current attempt."""
 
 
 class ExecutionLife(RuleBasedStateMachine):
@@ -37,6 +46,7 @@ class ExecutionLife(RuleBasedStateMachine):
         self.state = Execution(uuid4(), uuid4(), status, may_restart=may_restart, code_missing=code_missing)
         self.attempts = 0
         self.with_user_code = 0
+        self.most_said = 1 + RETRIES_BEFORE_USER_CODE + (RESTARTS_AFTER_USER_CODE if may_restart else 0)
         self.finals: list[Transition] = []
 
     def put(self, given: Input) -> None:
@@ -49,6 +59,13 @@ class ExecutionLife(RuleBasedStateMachine):
         if proposed.changes_status:
             assert is_legal(before.status, proposed.after)
         assert proposed.stop_level >= before.stop_level
+        if proposed.requeues and before.status is not ExecutionStatus.CREATED:
+            assert proposed.reason is not None
+            assert END_REASONS[proposed.reason].status is ExecutionStatus.CRASHED, "a user's error was run again"
+            assert proposed.message.startswith(f"Run again: attempt {self.attempts + 1} of at most ")
+            most = int(proposed.message.split(" of at most ")[1].split(",")[0])
+            assert self.attempts < most <= self.most_said
+            self.most_said = most
         if proposed.after.final:
             self.finals.append(proposed)
             assert proposed.reason is not None
@@ -65,15 +82,18 @@ class ExecutionLife(RuleBasedStateMachine):
             stop_reason=proposed.stop_reason,
         )
 
+    @precondition(lambda self: self.state.code_missing)
     @rule()
     def archive_code(self) -> None:
         self.state = replace(self.state, code_missing=False)
         self.put(Enqueue())
 
+    @precondition(lambda self: self.state.status is ExecutionStatus.CREATED)
     @rule()
     def enqueue(self) -> None:
         self.put(Enqueue())
 
+    @precondition(lambda self: self.state.code_missing)
     @rule()
     def code_unavailable(self) -> None:
         self.put(CodeUnavailable("the repository is gone"))
@@ -88,7 +108,17 @@ class ExecutionLife(RuleBasedStateMachine):
         self.attempts += 1
         self.state = replace(self.state, attempt=OpenAttempt(uuid4(), self.attempts))
 
-    @rule(right=st.booleans())
+    @precondition(lambda self: self.state.status is ExecutionStatus.QUEUED and self.state.attempt is None)
+    @rule(user_code=st.booleans())
+    def begin(self, user_code: bool) -> None:
+        """What mostly happens, in one step: else few paths come as far as an end."""
+        self.assign()
+        self.take(right=True)
+        if user_code:
+            self.start_user_code()
+
+    @precondition(lambda self: self.state.status is ExecutionStatus.QUEUED and self.state.attempt is not None)
+    @rule(right=RIGHT)
     def take(self, right: bool) -> None:
         self.put(Taken(self.current(right), NOW))
 
@@ -100,11 +130,13 @@ class ExecutionLife(RuleBasedStateMachine):
             self.with_user_code += 1
         self.state = replace(self.state, attempt=replace(self.state.attempt, user_code_started=True))
 
-    @rule(right=st.booleans(), code=st.sampled_from([0, 1, 137]), reason=st.sampled_from(EndReason))
+    @precondition(lambda self: self.state.attempt is not None)
+    @rule(right=RIGHT, code=st.sampled_from([0, 1, 137]), reason=st.sampled_from(EndReason))
     def end(self, right: bool, code: int, reason: EndReason) -> None:
         self.put(Ended(self.current(right), code, reason))
 
-    @rule(right=st.booleans(), reason=st.sampled_from(EndReason), retryable=st.booleans(), lost=st.booleans())
+    @precondition(lambda self: self.state.attempt is not None)
+    @rule(right=RIGHT, reason=st.sampled_from(EndReason), retryable=st.booleans(), lost=st.booleans())
     def give_up(self, right: bool, reason: EndReason, retryable: bool, lost: bool) -> None:
         totals = None if lost else Totals()
         self.put(GivenUp(self.current(right), reason, "it failed", retryable, totals=totals))
@@ -119,8 +151,9 @@ class ExecutionLife(RuleBasedStateMachine):
 
     @invariant()
     def tries_are_bounded(self) -> None:
-        assert self.attempts - self.with_user_code <= ATTEMPTS_BEFORE_USER_CODE
-        assert self.with_user_code <= (4 if self.state.may_restart else 1)
+        assert self.attempts - self.with_user_code <= 1 + RETRIES_BEFORE_USER_CODE
+        assert self.with_user_code <= (1 + RESTARTS_AFTER_USER_CODE if self.state.may_restart else 1)
+        assert self.attempts <= self.most_said
 
     @invariant()
     def attempts_belong_to_live_executions(self) -> None:

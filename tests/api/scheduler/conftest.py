@@ -86,7 +86,9 @@ class Machine:
     seq: dict[UUID, int] = field(default_factory=dict)
     stop_levels: dict[UUID, int] = field(default_factory=dict)
 
-    async def sync(self, *facts: dict[str, Any], wait: float = 0, free: int | None = None) -> dict[str, Any]:
+    async def sync(
+        self, *facts: dict[str, Any], wait: float = 0, free: int | None = None, **more: Any
+    ) -> dict[str, Any]:
         left = self.capacity.slots - len(self.attempts) if free is None else free
         body = {
             "free": self.capacity.model_copy(update={"slots": left}).model_dump(),
@@ -96,6 +98,7 @@ class Machine:
             ],
             "facts": list(facts),
             "wait_seconds": wait,
+            **more,
         }
         answer = await self.http.post(
             "/workers/v1/sync", json=body, headers={"Authorization": f"Bearer {self.token}"}, timeout=30

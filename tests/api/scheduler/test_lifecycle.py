@@ -16,16 +16,16 @@ QUICK = {
 }
 
 
-async def test_a_platform_failure_is_retried_until_the_third_try(scheduler) -> None:
+async def test_a_platform_failure_is_retried_three_times(scheduler) -> None:
     environment = await scheduler.environment()
     machine = await scheduler.machine(environment)
     execution = await scheduler.create(environment)
-    for _ in range(3):
+    for _ in range(4):
         _, attempt = await machine.start(user_code=False)
         await machine.finish(attempt, machine.failed(attempt, "registry_unreachable", retryable=True))
     row = await scheduler.until(execution, "crashed")
-    assert (row["end_reason"], row["attempt_count"]) == ("registry_unreachable", 3)
-    assert await scheduler.steps(execution) == ["created", *["queued", "started"] * 3, "crashed"]
+    assert (row["end_reason"], row["attempt_count"]) == ("registry_unreachable", 4)
+    assert await scheduler.steps(execution) == ["created", *["queued", "started"] * 4, "crashed"]
 
 
 async def test_after_user_code_only_autorestart_runs_again(scheduler) -> None:
@@ -185,7 +185,7 @@ async def test_waiting_says_why_and_where(scheduler) -> None:
     second = await scheduler.create(environment)
     waiting = await scheduler.waiting(second)
     assert (waiting["position"], waiting["queue_length"]) == (2, 2)
-    assert waiting["blockers"][0]["message"] == "No worker is connected to environment big."
+    assert waiting["blockers"][0]["message"].startswith("No worker is connected to environment big.")
     await scheduler.internal.patch(f"/internal/v1/executions/{second}", json={"priority": 9})
     assert (await scheduler.waiting(first))["position"] == 2
     await scheduler.internal.patch(f"/internal/v1/environments/{environment}", json={"enabled": False})

@@ -60,7 +60,7 @@ class Platform:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=_clean_environment(),
+                env={**_clean_environment(), **self._notices()},
                 start_new_session=True,
             )
         deadline = time.monotonic() + READY_SECONDS
@@ -69,6 +69,15 @@ class Platform:
                 self.stop()
                 raise RuntimeError(f"slipway up is not ready:\n{self.output[-4000:]}\n{self.service_logs()}")
             time.sleep(0.1)
+
+    @property
+    def preemption_notice(self) -> Path:
+        """While this file exists, the local worker has been told that its machine is taken back."""
+        return self.home / "preempt"
+
+    def _notices(self) -> dict[str, str]:
+        settings = {"provider": "openstack", "endpoint": f"file://{self.preemption_notice}", "poll_seconds": "0.2"}
+        return {f"SLIPWAY_WORKER__PREEMPTION__{name.upper()}": value for name, value in settings.items()}
 
     def stop(self) -> int | None:
         """End the platform as Ctrl-C does. Gives the exit code, None when it had to be killed."""

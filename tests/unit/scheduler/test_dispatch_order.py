@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -60,6 +61,27 @@ def test_gpus_are_spared_for_those_who_ask() -> None:
     assert [one.worker_id for one in placed] == [plain.worker_id, gpu.worker_id]
 
 
+def test_what_failed_on_a_worker_goes_to_another_one() -> None:
+    bad, good = worker(4), worker(1)
+    (placed,) = place([replace(candidate(1), avoid=(bad.worker_id,))], [bad, good], {})
+    assert placed.worker_id == good.worker_id
+    busy = replace(good, free=replace(good.free, slots=0))
+    waiting = [replace(candidate(1), avoid=(bad.worker_id,)), candidate(2)]
+    assert [one.candidate.execution_id.int for one in place(waiting, [bad, busy], {})] == [2]
+
+
+def test_the_worker_that_failed_longest_ago_is_forgiven_first() -> None:
+    first, second = worker(1), worker(4)
+    failed = replace(candidate(1), avoid=(first.worker_id, second.worker_id))
+    (placed,) = place([failed], [first, second], {})
+    assert placed.worker_id == first.worker_id
+    (placed,) = place([failed], [second], {})
+    assert placed.worker_id == second.worker_id
+    too_small = worker(1, memory=1)
+    (placed,) = place([replace(candidate(1, memory_bytes=2 * GIB), avoid=(second.worker_id,))], [second, too_small], {})
+    assert placed.worker_id == second.worker_id
+
+
 def scene(**changes: object) -> Scene:
     values: dict[str, object] = {
         "environment": "big",
@@ -93,7 +115,7 @@ def test_blockers_say_what_is_missing() -> None:
     kind, message = only(demand=Demand(memory_bytes=32 * GIB, gpus=1))
     assert kind is BlockerKind.RESOURCES
     assert "needs 32 GiB of memory but the largest worker has 8 GiB" in message
-    assert "needs 1 GPUs but the largest worker has 0" in message
+    assert "needs 1 GPU but the largest worker has none" in message
     kind, message = only(position=3)
     assert (kind, message) == (BlockerKind.QUEUE, "2 executions are before it in environment big.")
     kind, message = only(status="created", quota=2, unfinished_of_user=2)

@@ -14,11 +14,13 @@ from typing import Annotated, Any
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from slipway_allinone import doctor as doctor_module
 from slipway_allinone.configuration import UpOptions
 from slipway_allinone.demo import Demo, DemoError
 from slipway_allinone.embedded.process import EmbeddedServerError
+from slipway_allinone.health_text import print_health
 from slipway_allinone.home import Home
 from slipway_allinone.platform import MODULES, Platform, PlatformError, RunningPlatform
 from slipway_allinone.runs import end_runs, end_zygote, running_attempts
@@ -205,12 +207,21 @@ def _ask_service(home: Path, service: str, command: str, arguments: list[str]) -
 
 
 @cli.command()
-def doctor(home: HomeOption = DEFAULT_HOME) -> None:
-    """Say what this machine has, what is missing, and how to get it."""
-    findings = doctor_module.examine(Home(home.absolute()))
-    for finding in findings:
-        _console.print(f"[{'green' if finding.good else 'yellow'}]{'ok' if finding.good else '!!'}[/]  {finding.text}")
-    if any(finding.fatal for finding in findings):
+def doctor(
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Say what this machine has and lacks, and what is wrong or behind in the platform that runs on it."""
+    report = asyncio.run(doctor_module.examine(Home(home.absolute())))
+    if as_json:
+        typer.echo(report.json())
+    else:
+        for finding in report.machine:
+            mark = "[green]ok[/]" if finding.good else "[yellow]!![/]"
+            _console.print(f"{mark}  {escape(finding.text)}")
+        if report.platform is not None:
+            print_health(report.platform, _console)
+    if not report.healthy:
         raise typer.Exit(1)
 
 

@@ -1,5 +1,6 @@
 """Where `slipway up` keeps things on disk."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -63,6 +64,18 @@ class Home:
     def pid_file(self) -> Path:
         """Process id of the running `slipway up`."""
         return self.root / "up.pid"
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a platform runs on this home: it holds a lock that ends with its process, however that ends."""
+        if not self.pid_file.exists():
+            return False
+        with self.pid_file.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
 
     @property
     def environments(self) -> Path:

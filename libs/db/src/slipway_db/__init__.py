@@ -3,6 +3,7 @@
 from slipway_db.bootstrap import BootstrapRefused, bootstrap
 from slipway_db.database import Database, release, unique_violation
 from slipway_db.doorbell import Doorbell, notify
+from slipway_db.health import HealthBoard, described_only, health_router
 from slipway_db.loops import Loop, LoopRunner, TimedLoop
 from slipway_db.migrations import (
     ModelDrift,
@@ -25,6 +26,7 @@ __all__ = [
     "CreatedAt",
     "Database",
     "Doorbell",
+    "HealthBoard",
     "Loop",
     "LoopRunner",
     "MigrationSpec",
@@ -41,9 +43,11 @@ __all__ = [
     "consumer_tables",
     "create_consumer",
     "create_outbox",
+    "described_only",
     "emit",
     "env_main",
     "grant_view",
+    "health_router",
     "metadata_for",
     "migrate",
     "notify",

@@ -9,8 +9,11 @@ from sqlalchemy import TextClause, text
 
 from slipway_db.database import Database
 from slipway_db.doorbell import Doorbell
+from slipway_kit.clock import Clock, SystemClock
+from slipway_kit.errors import SlipwayError
 from slipway_kit.logging import get_logger
 from slipway_kit.service import BackgroundTask
+from slipway_schemas.health import LoopHealth
 
 POLL_SECONDS = 1.0
 
@@ -67,6 +70,7 @@ class LoopRunner:
         loops: Sequence[Loop],
         *,
         poll_seconds: float = POLL_SECONDS,
+        clock: Clock | None = None,
     ) -> None:
         names = [loop.name for loop in loops]
         if len(set(names)) != len(names):
@@ -78,6 +82,8 @@ class LoopRunner:
         self._doorbell = doorbell
         self._loops = tuple(loops)
         self._poll_seconds = poll_seconds
+        self._clock = clock or SystemClock()
+        self._health = {loop.name: LoopHealth(name=loop.name) for loop in loops}
         self._wake = {loop.name: asyncio.Event() for loop in loops}
         self._asked = [loop for loop in loops if loop.due is not None]
         checks = ", ".join(f"({loop.due.text})" for loop in self._asked if loop.due is not None)
@@ -86,6 +92,13 @@ class LoopRunner:
     def background_task(self) -> BackgroundTask:
         """The task that the supervisor runs."""
         return BackgroundTask(name="loops", run=self.run)
+
+    def health(self) -> tuple[LoopHealth, ...]:
+        """What each loop has done since the process started."""
+        return tuple(self._health.values())
+
+    def _note(self, name: str, **changes: object) -> None:
+        self._health[name] = self._health[name].model_copy(update=changes)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -120,7 +133,11 @@ class LoopRunner:
                     ran_at[name] = time()
                     self._wake[name].set()
             try:
-                for name in await self.due():
+                due = await self.due()
+                for loop in self._asked:
+                    since = self._health[loop.name].due_since
+                    self._note(loop.name, due_since=(since or self._clock.now()) if loop.name in due else None)
+                for name in due:
                     self._wake[name].set()
                 reachable = True
             except Exception as error:  # noqa: BLE001 - whatever went wrong, the cadence stays
@@ -135,9 +152,16 @@ class LoopRunner:
             await wake.wait()
             wake.clear()
             try:
-                while await loop.run():
-                    pass
-            except Exception:  # noqa: BLE001 - one failing loop must not take its service down
+                while rows := await loop.run():
+                    self._note(loop.name, rows=self._health[loop.name].rows + rows)
+                self._note(loop.name, ran_at=self._clock.now())
+            except Exception as error:  # noqa: BLE001 - one failing loop must not take its service down
+                self._note(
+                    loop.name,
+                    failures=self._health[loop.name].failures + 1,
+                    failed_at=self._clock.now(),
+                    error=error.message if isinstance(error, SlipwayError) else type(error).__name__,
+                )
                 get_logger().exception("loop_failed", loop=loop.name, schema=self._db.schema)
                 # Rings during a failure would turn it into a busy loop.
                 await asyncio.sleep(self._poll_seconds)

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_kit.errors import SlipwayError
 
+OK = "ok"
 _CHECK_TIMEOUT = 5.0
 
 
@@ -54,13 +55,17 @@ class HealthApp:
         await response(scope, receive, send)
 
     async def _readiness(self) -> Response:
-        found = await asyncio.gather(*(_run(check) for check in self._checks))
-        reasons = dict(zip((check.name for check in self._checks), found, strict=True))
+        checks = await run_checks(self._checks)
         if self._stopping.is_set():
-            reasons["process"] = "stopping"
-        ready = all(reason is None for reason in reasons.values())
-        checks = {name: reason or "ok" for name, reason in reasons.items()}
+            checks["process"] = "stopping"
+        ready = all(reason == OK for reason in checks.values())
         return JSONResponse({"ready": ready, "checks": checks}, 200 if ready else 503)
+
+
+async def run_checks(checks: Sequence[ReadyCheck]) -> dict[str, str]:
+    """What each check finds, by its name: `ok`, or the reason why not."""
+    found = await asyncio.gather(*(_run(check) for check in checks))
+    return {check.name: reason or OK for check, reason in zip(checks, found, strict=True)}
 
 
 async def _run(check: ReadyCheck) -> str | None:

@@ -78,6 +78,11 @@ class Neighbour:
         self._scope = scope
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def audience(self) -> str:
+        """The service that is called."""
+        return self._audience
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -398,8 +403,12 @@ def outside_client(
     timeout: float = 10,
     headers: Mapping[str, str] | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    use_proxies: bool = True,
 ) -> httpx.AsyncClient:
-    """Make a client for APIs outside the platform; `timeout` in seconds. Follows no redirects."""
+    """Make a client for APIs outside the platform; `timeout` in seconds. Follows no redirects.
+
+    Without `use_proxies` the proxy variables of the environment are not followed.
+    """
 
     async def refuse(request: httpx.Request) -> None:
         _refuse_in_transaction(str(request.url.path))
@@ -409,6 +418,7 @@ def outside_client(
         timeout=timeout,
         headers=dict(headers or {}),
         transport=transport,
+        trust_env=use_proxies,
         event_hooks={"request": [refuse]},
     )
 

@@ -10,6 +10,14 @@ from slipway_schemas.base import StrictModel, WireModel
 from slipway_schemas.names import Slug
 
 
+class WorkerSize(WireModel):
+    """What the largest worker of an environment has. 0 = none of it."""
+
+    cpus: float = Field(default=0.0, ge=0)
+    memory_bytes: int = Field(default=0, ge=0)
+    gpus: int = Field(default=0, ge=0)
+
+
 class EnvironmentSettings(WireModel):
     """Rules of an environment that reach the worker with every attempt."""
 
@@ -26,6 +34,9 @@ class EnvironmentSettings(WireModel):
     allow_input_networks: tuple[str, ...] = ()
     """CIDR networks beyond the public internet that inputs may be fetched from (`egress.allow_inputs`)."""
     log_limit_bytes: int = 10 * 1024**3
+    worker_size: WorkerSize | None = None
+    """Size of the workers that can be had, where none may be connected: larger requests are refused at once.
+    None = as large as the workers that were seen in the last 30 days."""
 
 
 class EnvironmentCreate(StrictModel):

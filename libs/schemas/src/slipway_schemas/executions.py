@@ -163,6 +163,8 @@ class BlockerKind(StrEnum):
     NO_FREE_SLOT = "no_free_slot"
     RESOURCES = "resources"
     QUEUE = "queue"
+    WORKERS_REFUSE = "workers_refuse"
+    WORKER_AVOIDED = "worker_avoided"
 
 
 class Blocker(WireModel):
@@ -174,12 +176,37 @@ class Blocker(WireModel):
     details: JsonObject = {}
 
 
+class StartEstimate(WireModel):
+    """When a queued execution will probably start, by how long runs of its environment took."""
+
+    seconds: float
+    """From now."""
+    runs: int
+    """How many finished runs it is reckoned from."""
+    message: str
+
+
+class FailedAttempt(WireModel):
+    """The attempt after which an execution was put into the queue again."""
+
+    number: int
+    worker: str
+    reason: str
+    message: str
+    at: datetime
+
+
 class Waiting(WireModel):
     """Why an execution waits and where it stands in its queue. Empty when it does not wait."""
 
     status: ExecutionStatus
+    detail: str = ""
+    """What a started execution is doing before its command runs, such as how much of its inputs is there."""
     position: int | None = None
     """1 = next in its environment."""
     queue_length: int | None = None
     since: datetime | None = None
     blockers: tuple[Blocker, ...] = ()
+    estimate: StartEstimate | None = None
+    """None where nothing has run yet to reckon from, or where it cannot start as things are."""
+    failed_attempt: FailedAttempt | None = None

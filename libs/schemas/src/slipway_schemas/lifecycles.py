@@ -180,8 +180,14 @@ END_REASONS: Final = MappingProxyType(
 )
 """Every reason with its final status, summary and hint (table of design section 6)."""
 
-ATTEMPTS_BEFORE_USER_CODE: Final = 3
-"""Tries of an execution whose user code has not started yet (design section 6, 'Run again?')."""
+RETRIES_BEFORE_USER_CODE: Final = 3
+"""How often a platform failure before the user's code has started is tried again (design section 6, 'Run again?')."""
+
+RESTARTS_AFTER_USER_CODE: Final = 3
+"""How often a run whose user code had started is run again, where that is allowed at all."""
+
+RESTART_INPUT: Final = "_restart"
+"""The input of a run that was interrupted and is run again: the outputs that it had by then (contract 3.8)."""
 
 
 def is_legal(before: ExecutionStatus, after: ExecutionStatus) -> bool:

@@ -5,6 +5,7 @@ costs time, never a run (design section 4, 'An execution').
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -119,6 +120,14 @@ class Failed(FactBase):
 Fact = Annotated[Accepted | UserCodeStarted | Exited | Failed, Field(discriminator="kind")]
 
 
+class Refusal(StrEnum):
+    """Why a worker takes nothing new."""
+
+    DRAINING = "draining"
+    PREEMPTED = "preempted"
+    DISK = "disk"
+
+
 class SyncRequest(WireModel):
     """Up: what the worker has and what happened. Held up to `wait_seconds` when there is nothing to say."""
 
@@ -127,6 +136,11 @@ class SyncRequest(WireModel):
     attempts: tuple[AttemptReport, ...] = ()
     facts: tuple[Fact, ...] = ()
     draining: bool = False
+    refusal: Refusal | None = None
+    refusal_message: str = ""
+    """The refusal in words, with its figures."""
+    at: datetime | None = None
+    """The worker's clock when it sent this."""
     wait_seconds: float = Field(default=20.0, ge=0, le=30)
 
 

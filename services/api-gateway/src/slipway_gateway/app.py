@@ -14,6 +14,7 @@ from slipway_gateway.environments import api_v0 as environments_api
 from slipway_gateway.executions import api_v0 as executions_api
 from slipway_gateway.executions import container_api, workers_api
 from slipway_gateway.identity import api_v0 as identity_api
+from slipway_gateway.operations import api as operations_api
 from slipway_gateway.projects import api_v0 as projects_api
 from slipway_gateway.variables import api_v1 as variables_api
 from slipway_gateway.web.pages import install_pages
@@ -37,7 +38,7 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
 """Everything below `/api/v0`. A feature adds its router here."""
 
 
-V1_ROUTERS: tuple[APIRouter, ...] = (executions_api.router_v1, variables_api.router)
+V1_ROUTERS: tuple[APIRouter, ...] = (executions_api.router_v1, operations_api.router, variables_api.router)
 """Everything below `/api/v1`."""
 
 

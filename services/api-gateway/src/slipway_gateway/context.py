@@ -4,13 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from slipway_db import Database, Doorbell, check_schema
+from slipway_db import Database, Doorbell, HealthBoard, check_schema
 from slipway_gateway.code.packages import PackageService
 from slipway_gateway.code.service import CodeService
 from slipway_gateway.code.snapshots import SnapshotService
@@ -63,6 +65,14 @@ class GatewayContext:
     execution_tokens: ExecutionTokens
     snapshots: SnapshotService
     packages: PackageService
+    health: HealthBoard
+    neighbours: tuple[Neighbour, ...]
+    """Those whose health the gateway shows, by the name of their audience."""
+
+    async def database_answers(self) -> None:
+        """Raise when Postgres does not answer."""
+        async with self.db.read() as session:
+            await session.execute(text("SELECT 1"))
 
     @property
     def public_origin(self) -> str:
@@ -136,6 +146,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
         neighbours = settings.neighbours
         scheduler = await stack.enter_async_context(Neighbour(neighbours.scheduler or "", signer, "scheduler"))
         logs = await stack.enter_async_context(Neighbour(neighbours.logs or "", signer, "logs"))
+        builder = await stack.enter_async_context(Neighbour(neighbours.builder or "", signer, "builder"))
         trusted = load_trusted(settings.keys.trusted_keys_dir)
         if "scheduler" not in trusted:
             raise KeyFileError(
@@ -174,4 +185,6 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             execution_tokens=execution_tokens,
             snapshots=snapshots,
             packages=PackageService(db, object_store, snapshots.yaml, clock),
+            health=HealthBoard("gateway", version("slipway-api-gateway"), db, clock),
+            neighbours=(scheduler, logs, builder) if neighbours.builder else (scheduler, logs),
         )

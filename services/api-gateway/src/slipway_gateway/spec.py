@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
-
 from slipway_db import Loop, LoopRunner
 from slipway_events import EventConsumer, EventRelay
 from slipway_events.relay import ConsumerRef
@@ -41,7 +39,7 @@ def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     consumer = EventConsumer(context.db, context.redis, EXECUTION_EVENTS, "scheduler", handlers)
     return [
         BackgroundTask("doorbell", context.doorbell.run),
-        LoopRunner(context.db, context.doorbell, loops).background_task(),
+        context.health.watch(LoopRunner(context.db, context.doorbell, loops)).background_task(),
         consumer.background_task(),
         BackgroundTask("token_usage", context.token_usage.run),
     ]
@@ -49,12 +47,7 @@ def background(context: GatewayContext) -> Sequence[BackgroundTask]:
 
 def ready(context: GatewayContext) -> Sequence[ReadyCheck]:
     """The gateway can serve when its database answers."""
-
-    async def database() -> None:
-        async with context.db.read() as session:
-            await session.execute(text("SELECT 1"))
-
-    return [ReadyCheck("database", database)]
+    return [ReadyCheck("database", context.database_answers)]
 
 
 def metrics(context: GatewayContext) -> ServiceMetrics:

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from slipway_db import Database, Doorbell
+from slipway_db import Database, Doorbell, HealthBoard
 from slipway_events import EventConsumer, connect_redis
 from slipway_kit.auth import AttemptVerifier, ServiceVerifier
 from slipway_kit.clock import Clock, SystemClock
@@ -46,6 +47,7 @@ class LogsContext:
     attempts: AttemptVerifier
     metadata_writer: MetadataWriter
     doorbell: Doorbell
+    health: HealthBoard
 
 
 class Factory:
@@ -94,6 +96,10 @@ class Factory:
         """Checks the users of the public app."""
         return UserAccess(self._context.db, self._context.user_pepper, self._context.clock)
 
+    async def figures(self) -> dict[str, float]:
+        """What operators look at: attempts whose lines are not in the store yet."""
+        return {"undurable_attempts": float(await self._hot_tail.undurable())}
+
     def consumer(self) -> EventConsumer:
         """Consumes the scheduler's events."""
         context = self._context
@@ -133,6 +139,7 @@ async def open_context(settings: LogsSettings) -> AsyncIterator[LogsContext]:
             attempts=AttemptVerifier(trusted["scheduler"]),
             metadata_writer=MetadataWriter(db, metrics),
             doorbell=Doorbell(db),
+            health=HealthBoard("logs", version("slipway-log-relay"), db, SystemClock()),
         )
     finally:
         await store.close()

@@ -1,11 +1,11 @@
 """How log-relay starts."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 
-from slipway_db import LoopRunner, MigrationSpec, check_schema
+from slipway_db import LoopRunner, MigrationSpec, check_schema, described_only, health_router
 from slipway_kit.app import create_app
 from slipway_kit.auth import ServiceVerifier, require_service
 from slipway_kit.errors import ErrorStyle
@@ -18,6 +18,7 @@ from slipway_logs.metadata import api as metadata_api
 from slipway_logs.retention.loops import RetentionLoop
 from slipway_logs.settings import LogsSettings
 from slipway_logs.tail import api as tail_api
+from slipway_schemas.health import ServiceHealth
 
 MIGRATIONS = MigrationSpec(
     service="logs",
@@ -29,15 +30,25 @@ MIGRATIONS = MigrationSpec(
 
 def build_apps(context: LogsContext) -> Apps:
     """The three apps: chunks from workers, reads by services, live streams for people."""
-    return _apps(context.metrics.service, context.verifier, Factory(context))
+    factory = Factory(context)
+
+    async def health() -> ServiceHealth:
+        return await context.health.report(ready(context), factory.figures)
+
+    return _apps(context.metrics.service, context.verifier, factory, health)
 
 
 def schema_apps() -> Apps:
     """The same apps without anything behind them, for their OpenAPI."""
-    return _apps(ServiceMetrics(CollectorRegistry(), "logs"), ServiceVerifier("logs", {}), None)
+    return _apps(ServiceMetrics(CollectorRegistry(), "logs"), ServiceVerifier("logs", {}), None, described_only)
 
 
-def _apps(metrics: ServiceMetrics, verifier: ServiceVerifier, factory: Factory | None) -> Apps:
+def _apps(
+    metrics: ServiceMetrics,
+    verifier: ServiceVerifier,
+    factory: Factory | None,
+    health: Callable[[], Awaitable[ServiceHealth]],
+) -> Apps:
     def app(title: str) -> FastAPI:
         made = create_app(title, style=ErrorStyle.PROBLEM, metrics=metrics)
         made.state.factory = factory
@@ -49,6 +60,7 @@ def _apps(metrics: ServiceMetrics, verifier: ServiceVerifier, factory: Factory |
     only_gateway = [Depends(require_service(verifier, "gateway"))]
     internal.include_router(tail_api.internal, dependencies=only_gateway)
     internal.include_router(metadata_api.router, dependencies=only_gateway)
+    internal.include_router(health_router(health), dependencies=only_gateway)
     public = app("Slipway log-relay")
     public.include_router(tail_api.public)
     return Apps(public=public, workers=workers, internal=internal)
@@ -69,7 +81,7 @@ def background(context: LogsContext) -> Sequence[BackgroundTask]:
     )
     return [
         context.doorbell.background_task(),
-        loops.background_task(),
+        context.health.watch(loops).background_task(),
         BackgroundTask("metadata commits", context.metadata_writer.run),
         factory.consumer().background_task(),
     ]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -12,9 +13,10 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from slipway_db import Database, Doorbell, check_schema
+from slipway_db import Database, Doorbell, HealthBoard, check_schema
 from slipway_events import connect_redis
 from slipway_kit.auth import ACTOR_HEADER, AttemptSigner, ServiceVerifier
+from slipway_kit.clock import SystemClock
 from slipway_kit.keys import load_private, load_trusted, read_pepper
 from slipway_kit.metrics import ServiceMetrics
 from slipway_scheduler.channels import WORKERS
@@ -67,6 +69,7 @@ class SchedulerContext:
     verifier: ServiceVerifier
     factory: Factory
     metrics: ServiceMetrics
+    health: HealthBoard
 
     async def database_answers(self) -> None:
         """Raise when Postgres does not answer."""
@@ -97,6 +100,7 @@ async def open_context(settings: SchedulerSettings) -> AsyncIterator[SchedulerCo
             verifier=verifier,
             factory=Factory(pepper, settings.leases),
             metrics=ServiceMetrics(CollectorRegistry(), NAME),
+            health=HealthBoard(NAME, version("slipway-scheduler"), db, SystemClock()),
         )
     finally:
         await redis.aclose()

@@ -1,8 +1,9 @@
 """The declarative base of all tables of the scheduler, and what its migrations publish."""
 
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Text, Uuid
 from sqlalchemy.orm import DeclarativeBase
 
 from slipway_db import Base, MigrationSpec, consumer_tables, metadata_for, outbox_tables
@@ -18,7 +19,7 @@ class SchedulerBase(Base, DeclarativeBase):
     """Base of the mapped classes."""
 
     metadata = metadata_for(SCHEMA)
-    type_annotation_map = {**Base.type_annotation_map, str: Text(), list[str]: ARRAY(Text())}
+    type_annotation_map = {**Base.type_annotation_map, str: Text(), list[str]: ARRAY(Text()), list[UUID]: ARRAY(Uuid())}
 
 
 def all_metadata() -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fastapi import Depends
 from starlette.routing import Route
 
-from slipway_db import Loop, LoopRunner, sessions
+from slipway_db import Loop, LoopRunner, described_only, health_router, sessions
 from slipway_events import ConsumerRef, EventConsumer, EventRelay
 from slipway_kit.app import create_app
 from slipway_kit.auth import require_service
@@ -30,7 +30,8 @@ def apps(context: SchedulerContext) -> Apps:
     """Build the apps for a context: `workers` and `internal`; the scheduler has nothing public."""
     internal = create_app("Slipway scheduler, internal", style=ErrorStyle.PROBLEM, metrics=context.metrics)
     allowed = Depends(require_service(context.verifier, "gateway"))
-    for router in INTERNAL_ROUTERS:
+    health = health_router(lambda: context.health.report(ready(context)))
+    for router in (*INTERNAL_ROUTERS, health):
         internal.include_router(router, dependencies=[allowed])
     workers = create_app("Slipway scheduler, workers", style=ErrorStyle.PROBLEM, metrics=context.metrics)
     workers.include_router(workers_router)
@@ -45,7 +46,7 @@ def apps(context: SchedulerContext) -> Apps:
 def schema_apps() -> Apps:
     """Build the apps without a context, to print their OpenAPI."""
     internal = create_app("Slipway scheduler, internal", style=ErrorStyle.PROBLEM)
-    for router in INTERNAL_ROUTERS:
+    for router in (*INTERNAL_ROUTERS, health_router(described_only)):
         internal.include_router(router)
     workers = create_app("Slipway scheduler, workers", style=ErrorStyle.PROBLEM)
     workers.include_router(workers_router)
@@ -69,9 +70,14 @@ def background(context: SchedulerContext) -> Sequence[BackgroundTask]:
     relay = EventRelay(context.db, context.redis, NAME, consumers=consumers_of_events)
     return (
         context.doorbell.background_task(),
-        LoopRunner(context.db, context.doorbell, loops(context, relay)).background_task(),
+        context.health.watch(LoopRunner(context.db, context.doorbell, loops(context, relay))).background_task(),
         EventConsumer(context.db, context.redis, "gateway-events", "gateway", consumers.handlers()).background_task(),
     )
+
+
+def ready(context: SchedulerContext) -> Sequence[ReadyCheck]:
+    """The scheduler can work when its database answers."""
+    return (ReadyCheck("database", context.database_answers),)
 
 
 SPEC: ServiceSpec[SchedulerSettings, SchedulerContext] = ServiceSpec(
@@ -80,7 +86,7 @@ SPEC: ServiceSpec[SchedulerSettings, SchedulerContext] = ServiceSpec(
     context=open_context,
     apps=apps,
     background=background,
-    ready=lambda context: (ReadyCheck("database", context.database_answers),),
+    ready=ready,
     metrics=lambda context: context.metrics,
     schema_apps=schema_apps,
 )

@@ -25,6 +25,7 @@ from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.cache.input_cache import InputCache
 from slipway_worker.machine.capacity import find_gpus, machine_capacity
 from slipway_worker.machine.identity import addresses, machine_id
+from slipway_worker.machine.preemption import PreemptionWatch, notice_source
 from slipway_worker.settings import RuntimeName, WorkerSettings
 from slipway_worker.shim.client import ZygoteClient
 
@@ -37,6 +38,7 @@ class WorkerContext:
     agent: WorkerAgent
     attempts: AttemptTable
     runtime: ContainerRuntime
+    preemption: PreemptionWatch | None
     registry: CollectorRegistry
 
     async def check_runtime(self) -> None:
@@ -95,8 +97,14 @@ async def open_context(settings: WorkerSettings) -> AsyncIterator[WorkerContext]
             gpus=gpus,
             addresses=own_addresses,
         )
-        agent = WorkerAgent(scheduler, attempts, wake, lambda: who)
-        yield WorkerContext(settings, agent, attempts, runtime, _metrics(attempts))
+        agent = WorkerAgent(scheduler, attempts, wake, lambda: who, clock)
+        preemption = settings.preemption
+        source = notice_source(preemption.provider, preemption.endpoint, preemption.poll_seconds, clock)
+        watch = None
+        if source is not None:
+            stack.push_async_callback(source.aclose)
+            watch = PreemptionWatch(source, agent.preempt)
+        yield WorkerContext(settings, agent, attempts, runtime, watch, _metrics(attempts))
 
 
 async def _runtime(settings: WorkerSettings) -> tuple[ContainerRuntime, RuntimeInfo]:

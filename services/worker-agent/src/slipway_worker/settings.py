@@ -7,6 +7,7 @@ from pydantic import Field
 
 from slipway_kit.settings import Group, ServiceSettings, service_config
 from slipway_runtime.runtimes.docker_network import OWN_NETWORK
+from slipway_worker.machine.preemption import ProviderName
 
 RuntimeName = Literal["auto", "docker", "process", "fake"]
 
@@ -40,6 +41,15 @@ class ContainerSettings(Group):
     """Names of the agent's own variables that runs get, such as proxies."""
 
 
+class PreemptionSettings(Group):
+    """Where a machine that may be taken back (spot, preemptible) learns of it."""
+
+    provider: ProviderName = "none"
+    endpoint: str | None = None
+    """Where the metadata service answers, when not at its usual address; `file:///path` with `openstack`."""
+    poll_seconds: float = Field(default=5.0, gt=0)
+
+
 class WorkerSettings(ServiceSettings):
     """All settings of a worker."""
 
@@ -61,6 +71,7 @@ class WorkerSettings(ServiceSettings):
     """How long an attempt waits for a neighbour before its user code has started; then it is given up."""
     cache: CacheSettings = CacheSettings()
     container: ContainerSettings = ContainerSettings()
+    preemption: PreemptionSettings = PreemptionSettings()
 
     @property
     def hidden_paths(self) -> tuple[Path, ...]:

@@ -9,7 +9,10 @@ SPEC: ServiceSpec[WorkerSettings, WorkerContext] = ServiceSpec(
     settings=WorkerSettings,
     context=open_context,
     apps=lambda _context: Apps(),
-    background=lambda context: [BackgroundTask("agent", context.agent.run)],
+    background=lambda context: [
+        BackgroundTask("agent", context.agent.run),
+        *([BackgroundTask("preemption", context.preemption.run)] if context.preemption else []),
+    ],
     ready=lambda context: [
         ReadyCheck("runtime", context.check_runtime),
         ReadyCheck("scheduler", context.check_sync),

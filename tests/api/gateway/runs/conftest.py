@@ -276,7 +276,7 @@ class Machine:
 
     async def finish(self, attempt: Attempt, **more: Any) -> None:
         self.running.remove(attempt.id)
-        await self.sync(self.fact(attempt.id, "exited", code=0, reason="success", **more))
+        await self.sync(self.fact(attempt.id, "exited", **{"code": 0, "reason": "success", **more}))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from slipway_schemas.executions import ExecutionSpec
 from slipway_schemas.tokens import AttemptClaims
 
 _LOAD = text(
-    "SELECT a.superseded, a.ended_at, a.execution_id, e.project_id, e.counter, e.creator_id, e.spec"
+    "SELECT a.number, a.superseded, a.ended_at, a.execution_id, e.project_id, e.counter, e.creator_id, e.spec"
     " FROM scheduler_pub.attempt_v1 a JOIN scheduler_pub.execution_v1 e ON e.id = a.execution_id WHERE a.id = :id"
 )
 
@@ -21,6 +21,7 @@ class RunningAttempt:
     """One try of an execution, with what defines the run."""
 
     id: UUID
+    number: int
     execution_id: UUID
     project_id: UUID
     counter: int
@@ -41,6 +42,7 @@ async def load_attempt(session: AsyncSession, claims: AttemptClaims) -> RunningA
         )
     return RunningAttempt(
         id=claims.attempt_id,
+        number=row.number,
         execution_id=row.execution_id,
         project_id=row.project_id,
         counter=row.counter,

@@ -14,6 +14,7 @@ from slipway_gateway.data.store.datums import DatumStore
 from slipway_gateway.data.store.stores import StoreStore
 from slipway_gateway.executions.attempts import RunningAttempt, load_attempt
 from slipway_gateway.executions.inputs import store_of
+from slipway_gateway.executions.restart import RestartStore
 from slipway_gateway.executions.tokens import SCHEME, ExecutionTokens
 from slipway_gateway.secrets.service import SecretService
 from slipway_gateway.secrets.vault import Vault
@@ -126,7 +127,7 @@ class MaterialsService:
     async def _inputs(
         self, attempt: RunningAttempt, audience: Audience, wanted: Sequence[InputSpec] | None = None
     ) -> tuple[ResolvedInput, ...]:
-        specs = attempt.spec.inputs if wanted is None else wanted
+        specs = await self._declared(attempt) if wanted is None else wanted
         uris = {url: parse_uri(url) for one in specs for url in one.urls}
         ids = [UUID(uri.reference) for uri in uris.values() if isinstance(uri, DatumUri)]
         async with self._db.read() as session:
@@ -156,6 +157,10 @@ class MaterialsService:
                 )
             )
         return tuple(resolved)
+
+    async def _declared(self, attempt: RunningAttempt) -> Sequence[InputSpec]:
+        async with self._db.read() as session:
+            return await RestartStore(session).with_restart(attempt.spec, attempt.execution_id, attempt.number)
 
     async def _datum(self, one: InputSpec, datum: Datum | None, url: str, audience: Audience) -> ResolvedFile:
         if datum is None or datum.purged_at is not None or datum.deleted_at is not None:

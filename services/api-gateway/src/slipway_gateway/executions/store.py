@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_gateway.code.tables import CommitRow
 from slipway_gateway.executions.domain.record import Execution, ExecutionDetail
+from slipway_gateway.executions.restart import RestartStore
 from slipway_gateway.identity.tables import AccountRow
 from slipway_gateway.paging import Page, PageRequest, fetch_page
 from slipway_gateway.projects.store import visible_project_ids
@@ -139,12 +140,15 @@ class ExecutionStore:
         row = (await self._session.execute(statement)).mappings().one_or_none()
         if row is None:
             return None
+        execution, spec = _execution(row), ExecutionSpec.model_validate(row["spec"])
+        number = execution.attempt_count + (execution.status is ExecutionStatus.QUEUED)
         return ExecutionDetail(
-            execution=_execution(row),
-            spec=ExecutionSpec.model_validate(row["spec"]),
+            execution=execution,
+            spec=spec,
             cumulative_metadata=row["metadata"],
             end_evidence=row["end_evidence"],
             queued_at=row["queued_at"],
+            inputs=await RestartStore(self._session).with_restart(spec, execution.id, number),
         )
 
 

@@ -87,7 +87,7 @@ def execution_detail_v0(detail: ExecutionDetail, outputs: Sequence[Datum], origi
                 "filename": one.filename,
                 "download": one.download,
             }
-            for one in spec.inputs
+            for one in detail.inputs
         ],
         "parameters": dict(spec.parameters),
         "parameter_categories": dict(spec.parameter_categories),

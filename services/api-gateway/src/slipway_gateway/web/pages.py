@@ -11,6 +11,7 @@ from slipway_gateway.web import (
     environments,
     executions,
     home,
+    operations,
     owners,
     projects,
     tokens,
@@ -29,6 +30,7 @@ ROUTERS = (
     executions.router,
     data.router,
     environments.router,
+    operations.router,
     owners.router,
     api_docs.router,
 )

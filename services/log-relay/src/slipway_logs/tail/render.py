@@ -67,8 +67,9 @@ _SENTENCES = {
 def transition_event(transition: Transition) -> LogEvent:
     """A change of status as a status line."""
     sentence = _SENTENCES.get(transition.after, transition.after)
-    if transition.before == "started" and transition.after == "queued":
-        sentence = "Queued again."
+    if transition.before in {"started", "queued"} and transition.after == "queued":
+        # The message says it all: which attempt comes, and why.
+        sentence = "" if transition.message else "Queued again."
     if transition.message:
-        sentence = f"{sentence} {transition.message}"
+        sentence = f"{sentence} {transition.message}".lstrip()
     return LogEvent("status", iso_utc(time_us_of(transition.at)), sentence)

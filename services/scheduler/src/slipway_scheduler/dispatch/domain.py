@@ -7,7 +7,10 @@ from datetime import datetime
 from uuid import UUID
 
 from slipway_schemas.executions import Blocker, BlockerKind
+from slipway_schemas.workers import Refusal
 
+NAMED = 5
+"""How many workers a sentence names; the others are counted."""
 _GIB = 1024**3
 
 
@@ -54,6 +57,8 @@ class Candidate:
     owner_id: int
     queued_at: datetime
     demand: Demand
+    avoid: tuple[UUID, ...] = ()
+    """Workers on which earlier attempts of it failed, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def place(candidates: Iterable[Candidate], workers: Sequence[WorkerRoom], load: 
 
     Order: priority, then the owner with the least load (running + started in the last minute), then time. A run that
     fits no worker now keeps the largest worker that could take it, so that smaller ones behind it cannot starve it.
+    What failed on a worker before goes to another one where there is one that could take it.
     """
     free = {worker.worker_id: worker.free for worker in workers}
     total = {worker.worker_id: worker.total for worker in workers}
@@ -90,9 +96,10 @@ def place(candidates: Iterable[Candidate], workers: Sequence[WorkerRoom], load: 
         candidate = lanes[lane].pop()
         if not lanes[lane]:
             del lanes[lane]
-        worker_id = _best(free, candidate.demand)
+        allowed = without_failed(total, candidate.demand, candidate.avoid)
+        worker_id = _best({one: room for one, room in free.items() if one in allowed}, candidate.demand)
         if worker_id is None:
-            _reserve(free, total, candidate.demand)
+            _reserve(free, allowed)
             continue
         free[worker_id] = free[worker_id].minus(candidate.demand)
         owners[candidate.owner_id] += 1
@@ -115,10 +122,33 @@ def _best(free: Mapping[UUID, Room], demand: Demand) -> UUID | None:
     return max(fitting, key=lambda one: (-free[one].gpus if demand.gpus == 0 else 0, free[one].slots, free[one].cpus))
 
 
-def _reserve(free: dict[UUID, Room], total: Mapping[UUID, Room], demand: Demand) -> None:
-    able = [worker_id for worker_id in free if total[worker_id].fits(demand)]
+def without_failed(total: Mapping[UUID, Room], demand: Demand, avoid: Sequence[UUID]) -> set[UUID]:
+    """Workers that are large enough, without those that failed: the one that failed longest ago is the first to be
+    forgiven when no other is left."""
+    able = {worker_id for worker_id, room in total.items() if room.fits(demand)}
+    for forgiven in range(len(avoid) + 1):
+        left = able.difference(avoid[forgiven:])
+        if left:
+            return left
+    return able
+
+
+def _reserve(free: dict[UUID, Room], allowed: set[UUID]) -> None:
+    able = [worker_id for worker_id in free if worker_id in allowed]
     if able:
         del free[max(able, key=lambda one: (free[one].slots, free[one].memory_bytes))]
+
+
+@dataclass(frozen=True)
+class OtherWorker:
+    """A worker that takes no work now."""
+
+    id: UUID
+    hostname: str
+    refusal: Refusal | None
+    """None: it is not heard of."""
+    message: str
+    last_seen: str
 
 
 @dataclass(frozen=True)
@@ -135,6 +165,9 @@ class Scene:
     position: int | None
     quota: int
     unfinished_of_user: int
+    others: Sequence[OtherWorker] = ()
+    ever_had_worker: bool = True
+    avoid: tuple[UUID, ...] = ()
 
 
 def blockers(scene: Scene) -> tuple[Blocker, ...]:
@@ -143,26 +176,21 @@ def blockers(scene: Scene) -> tuple[Blocker, ...]:
         return _before_queue(scene)
     if scene.status != "queued" or scene.assigned:
         return ()
-    name = scene.environment
     if not scene.enabled:
         return (
             Blocker(
                 kind=BlockerKind.ENVIRONMENT_DISABLED,
-                message=f"Environment {name} is disabled.",
+                message=f"Environment {scene.environment} is disabled.",
                 unblocks="An administrator enables it, or run the step in another environment.",
             ),
         )
     if not scene.workers:
-        return (
-            Blocker(
-                kind=BlockerKind.NO_WORKER,
-                message=f"No worker is connected to environment {name}.",
-                unblocks="Start a worker with a group token of this environment.",
-            ),
-        )
-    if not any(worker.total.fits(scene.demand) for worker in scene.workers):
-        return (_too_large(scene),)
-    return _queue_blockers(scene)
+        return (_no_worker(scene), *_refusals(scene))
+    missing = misfit(scene.demand, [worker.total for worker in scene.workers])
+    if missing is not None:
+        return (_too_large(scene, missing), *_refusals(scene))
+    found = _queue_blockers(scene)
+    return (*found, *_refusals(scene)) if found else ()
 
 
 def _before_queue(scene: Scene) -> tuple[Blocker, ...]:
@@ -188,20 +216,41 @@ def _before_queue(scene: Scene) -> tuple[Blocker, ...]:
     return tuple(found)
 
 
-def _too_large(scene: Scene) -> Blocker:
-    totals = [worker.total for worker in scene.workers]
-    demand = scene.demand
-    misses: list[str] = []
-    if demand.memory_bytes > (largest := max(room.memory_bytes for room in totals)):
-        misses.append(f"needs {_gib(demand.memory_bytes)} of memory but the largest worker has {_gib(largest)}")
-    if demand.cpus > (most := max(room.cpus for room in totals)):
-        misses.append(f"needs {demand.cpus:g} CPUs but the largest worker has {most:g}")
-    if demand.gpus > (gpus := max(room.gpus for room in totals)):
-        misses.append(f"needs {demand.gpus} GPUs but the largest worker has {gpus}")
+def _no_worker(scene: Scene) -> Blocker:
+    message = f"No worker is connected to environment {scene.environment}."
+    silent = [f"{one.hostname} ({one.last_seen})" for one in scene.others if one.refusal is None]
+    if not scene.ever_had_worker:
+        message += " It has never had one, so it is not known whether the step fits."
+    elif silent:
+        message += f" Last heard of: {_listed(silent)}."
+    elif scene.others:
+        message = f"No worker of environment {scene.environment} takes work now."
+    return Blocker(
+        kind=BlockerKind.NO_WORKER,
+        message=message,
+        unblocks="Start a worker with a group token of this environment.",
+    )
+
+
+def _refusals(scene: Scene) -> tuple[Blocker, ...]:
+    refusing = [one for one in scene.others if one.refusal is not None]
+    if not refusing:
+        return ()
+    listed = _listed([f"{one.hostname} ({one.message or one.refusal})" for one in refusing])
+    return (
+        Blocker(
+            kind=BlockerKind.WORKERS_REFUSE,
+            message=f"Connected, but taking nothing new: {listed}.",
+            unblocks="It can start on them once they take work again.",
+            details={"workers": {one.hostname: str(one.refusal) for one in refusing[:NAMED]}},
+        ),
+    )
+
+
+def _too_large(scene: Scene, missing: str) -> Blocker:
     return Blocker(
         kind=BlockerKind.RESOURCES,
-        message=f"The step {' and '.join(misses) or 'needs more than any single worker has'} "
-        f"in environment {scene.environment}.",
+        message=f"The step {missing} in environment {scene.environment}.",
         unblocks="Ask for less in the step's resources, choose a larger environment, or connect a larger worker.",
     )
 
@@ -212,11 +261,13 @@ def _queue_blockers(scene: Scene) -> tuple[Blocker, ...]:
         found.append(
             Blocker(
                 kind=BlockerKind.QUEUE,
-                message=f"{scene.position - 1} executions are before it in environment {scene.environment}.",
+                message=f"{_executions(scene.position - 1)} before it in environment {scene.environment}.",
                 unblocks="They start first, unless its priority is raised.",
             )
         )
     slots = sum(worker.total.slots for worker in scene.workers)
+    fitting = [worker for worker in scene.workers if worker.free.fits(scene.demand)]
+    allowed = without_failed({one.worker_id: one.total for one in scene.workers}, scene.demand, scene.avoid)
     if not any(worker.free.slots > 0 for worker in scene.workers):
         found.append(
             Blocker(
@@ -226,7 +277,7 @@ def _queue_blockers(scene: Scene) -> tuple[Blocker, ...]:
                 details={"slots": slots},
             )
         )
-    elif not any(worker.free.fits(scene.demand) for worker in scene.workers):
+    elif not fitting:
         found.append(
             Blocker(
                 kind=BlockerKind.RESOURCES,
@@ -234,8 +285,47 @@ def _queue_blockers(scene: Scene) -> tuple[Blocker, ...]:
                 unblocks="It starts when a run ends that holds enough of them.",
             )
         )
+    elif not any(worker.worker_id in allowed for worker in fitting):
+        found.append(
+            Blocker(
+                kind=BlockerKind.WORKER_AVOIDED,
+                message="Only workers on which it has failed before are free now.",
+                unblocks="It starts when another worker has room.",
+            )
+        )
     return tuple(found)
 
 
-def _gib(size: int) -> str:
+def misfit(demand: Demand, sizes: Sequence[Room]) -> str | None:
+    """What of a demand no worker of these sizes has, as the end of a sentence; None when one of them is large enough.
+
+    Without a known size nothing is refused: nobody knows.
+    """
+    if not sizes or any(size.fits(demand) for size in sizes):
+        return None
+    misses: list[str] = []
+    if demand.memory_bytes > (memory := max(size.memory_bytes for size in sizes)):
+        misses.append(f"needs {gib(demand.memory_bytes)} of memory but the largest worker has {gib(memory)}")
+    if demand.cpus > (cpus := max(size.cpus for size in sizes)):
+        misses.append(f"needs {demand.cpus:g} CPUs but the largest worker has {cpus:g}")
+    if demand.gpus > (gpus := max(size.gpus for size in sizes)):
+        misses.append(f"needs {_counted(demand.gpus)} but the largest worker has {gpus or 'none'}")
+    return " and ".join(misses) or "needs more at once than any single worker has"
+
+
+def gib(size: int) -> str:
+    """Bytes in GiB."""
     return f"{size / _GIB:.3g} GiB"
+
+
+def _counted(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+
+
+def _executions(count: int) -> str:
+    return "1 execution is" if count == 1 else f"{count} executions are"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

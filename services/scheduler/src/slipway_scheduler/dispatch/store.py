@@ -8,7 +8,10 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_kit.ids import new_id
-from slipway_scheduler.dispatch.domain import Candidate, Demand, Placement, Room, WorkerRoom
+from slipway_scheduler.dispatch.domain import Candidate, Demand, OtherWorker, Placement, Room, WorkerRoom
+from slipway_scheduler.dispatch.estimate import Run
+from slipway_schemas.executions import FailedAttempt
+from slipway_schemas.workers import Refusal
 
 SEEN_SECONDS = 35.0
 """A worker whose last sync is older takes no work: a held sync lasts 20 s at most, the rest is slack."""
@@ -25,7 +28,7 @@ SELECT w.environment_id, w.id, w.slots, w.cpus, w.memory_bytes, w.gpus,
 FROM workers w JOIN worker_states s ON s.worker_id = w.id JOIN environments v ON v.id = w.environment_id
 LEFT JOIN LATERAL (SELECT count(*) AS slots, sum(l.cpus) AS cpus, sum(l.memory_bytes) AS memory_bytes,
     sum(l.gpus) AS gpus FROM leases l WHERE l.worker_id = w.id AND NOT l.listed) t ON true
-WHERE s.reachable AND NOT s.draining AND NOT w.drain_wanted
+WHERE s.reachable AND NOT s.draining AND NOT w.drain_wanted AND s.refusal = ''
     AND s.last_seen_at > now() - make_interval(secs => :seen)
 """
 _WORKERS = text(
@@ -45,7 +48,7 @@ WITH RECURSIVE lane AS (
         ORDER BY q.priority DESC, q.owner_id DESC LIMIT 1) AS next
 )
 SELECT head.* FROM lane, LATERAL (SELECT q.execution_id, q.priority, q.owner_id, q.queued_at, q.cpus, q.memory_bytes,
-    q.gpus FROM queue q WHERE q.environment_id = :environment AND q.priority = lane.priority
+    q.gpus, q.avoid FROM queue q WHERE q.environment_id = :environment AND q.priority = lane.priority
     AND q.owner_id = lane.owner_id
     AND q.cpus <= :cpus AND q.memory_bytes <= :memory AND q.gpus <= :gpus
     ORDER BY q.queued_at, q.execution_id LIMIT :per_lane) AS head
@@ -90,9 +93,34 @@ SELECT e.status, e.code_missing, e.environment_name, e.environment_id, e.created
     (SELECT count(*) + 1 FROM queue o WHERE o.environment_id = q.environment_id
         AND (o.priority > q.priority OR (o.priority = q.priority
         AND (o.queued_at, o.execution_id) < (q.queued_at, q.execution_id)))) AS position,
-    (SELECT count(*) FROM queue o WHERE o.environment_id = e.environment_id) AS length
+    (SELECT count(*) FROM queue o WHERE o.environment_id = e.environment_id) AS length, q.avoid,
+    (SELECT concat_ws(': ', a.phase, nullif(a.detail, '')) FROM attempts a
+        WHERE a.id = e.attempt_id AND a.phase NOT IN ('running', 'ended')) AS detail
 FROM executions e JOIN environments v ON v.id = e.environment_id LEFT JOIN queue q ON q.execution_id = e.id
 WHERE e.id = :id
+""")
+_OTHERS = text("""
+SELECT w.id, w.hostname, s.refusal, s.refusal_message, s.draining OR w.drain_wanted AS draining,
+    s.reachable AND s.last_seen_at > now() - make_interval(secs => :seen) AS connected,
+    to_char(s.last_seen_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') AS last_seen
+FROM workers w JOIN worker_states s ON s.worker_id = w.id
+WHERE w.environment_id = :environment ORDER BY s.last_seen_at DESC LIMIT 200
+""")
+# The newest first; what ended before it started says nothing about durations.
+_FINISHED = text("""
+SELECT step, extract(epoch FROM finished_at - started_at) AS seconds FROM executions
+WHERE environment_id = :environment AND finished_at IS NOT NULL AND started_at IS NOT NULL
+ORDER BY finished_at DESC LIMIT 200
+""")
+_RUNNING = text("""
+SELECT e.step, extract(epoch FROM now() - coalesce(a.accepted_at, a.created_at)) AS seconds
+FROM leases l JOIN attempts a ON a.id = l.attempt_id JOIN executions e ON e.id = l.execution_id
+WHERE l.environment_id = :environment AND a.phase <> 'uploading' LIMIT 1000
+""")
+_FAILED_ATTEMPT = text("""
+SELECT a.number, w.hostname AS worker, t.reason, t.message, t.at
+FROM transitions t JOIN attempts a ON a.id = t.attempt_id JOIN workers w ON w.id = a.worker_id
+WHERE t.execution_id = :id AND t.after = 'queued' AND t.reason IS NOT NULL ORDER BY t.position DESC LIMIT 1
 """)
 
 
@@ -139,7 +167,14 @@ class DispatchStore:
         }
         rows = (await self._session.execute(_CANDIDATES, parameters)).mappings()
         return [
-            Candidate(row["execution_id"], row["priority"], row["owner_id"], row["queued_at"], _demand(row))
+            Candidate(
+                execution_id=row["execution_id"],
+                priority=row["priority"],
+                owner_id=row["owner_id"],
+                queued_at=row["queued_at"],
+                demand=_demand(row),
+                avoid=tuple(row["avoid"]),
+            )
             for row in rows
         ]
 
@@ -172,6 +207,24 @@ class DispatchStore:
         """Return what explains an execution's waiting."""
         return (await self._session.execute(_SCENE, {"id": execution_id})).mappings().first()
 
+    async def others(self, environment_id: UUID, working: set[UUID]) -> tuple[list[OtherWorker], bool]:
+        """Workers of an environment beside those that take work; and whether it ever had any worker at all."""
+        parameters = {"environment": environment_id, "seen": SEEN_SECONDS}
+        rows = (await self._session.execute(_OTHERS, parameters)).mappings().all()
+        return [_other(row) for row in rows if row["id"] not in working], bool(rows)
+
+    async def runs(self, environment_id: UUID) -> tuple[list[Run], list[Run]]:
+        """What runs in an environment, by its age; and what ran, by its duration, the newest first."""
+        parameters = {"environment": environment_id}
+        running = (await self._session.execute(_RUNNING, parameters)).mappings()
+        finished = (await self._session.execute(_FINISHED, parameters)).mappings()
+        return _runs(running.all()), _runs(finished.all())
+
+    async def failed_attempt(self, execution_id: UUID) -> FailedAttempt | None:
+        """The attempt after which an execution was last put into the queue again."""
+        row = (await self._session.execute(_FAILED_ATTEMPT, {"id": execution_id})).mappings().first()
+        return None if row is None else FailedAttempt.model_validate(dict(row))
+
 
 def _worker_room(row: RowMapping) -> WorkerRoom:
     return WorkerRoom(
@@ -181,6 +234,17 @@ def _worker_room(row: RowMapping) -> WorkerRoom:
             int(row["free_slots"]), float(row["free_cpus"]), int(row["free_memory_bytes"]), int(row["free_gpus"])
         ),
     )
+
+
+def _other(row: RowMapping) -> OtherWorker:
+    refusal = None
+    if row["connected"]:
+        refusal = Refusal(row["refusal"]) if row["refusal"] else Refusal.DRAINING
+    return OtherWorker(row["id"], row["hostname"], refusal, row["refusal_message"].rstrip("."), row["last_seen"])
+
+
+def _runs(rows: Sequence[RowMapping]) -> list[Run]:
+    return [Run(row["step"], float(row["seconds"])) for row in rows]
 
 
 def _demand(row: RowMapping) -> Demand:

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.functions import now
 
 from slipway_kit.ids import new_id
+from slipway_scheduler.dispatch.domain import Room
 from slipway_scheduler.environments.tables import EnvironmentRow, GroupTokenRow
 from slipway_schemas.environments import EnvironmentCreate, EnvironmentSettings
+
+_SIZES = text("""
+SELECT DISTINCT w.cpus, w.memory_bytes, w.gpus FROM workers w JOIN worker_states s ON s.worker_id = w.id
+WHERE w.environment_id = :environment AND s.last_seen_at > now() - interval '30 days'
+""")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ class EnvironmentStore:
     async def by_slug(self, slug: str) -> Environment | None:
         """Return the environment of this slug."""
         return next((one for one in await self.all() if one.slug == slug), None)
+
+    async def worker_sizes(self, environment_id: UUID) -> list[Room]:
+        """Sizes of the workers that an environment has, or had within 30 days."""
+        rows = (await self._session.execute(_SIZES, {"environment": environment_id})).mappings()
+        return [Room(1, row["cpus"], row["memory_bytes"], row["gpus"]) for row in rows]
 
     async def insert(self, wanted: EnvironmentCreate) -> Environment:
         """Add an environment. Raises IntegrityError when the slug is taken."""

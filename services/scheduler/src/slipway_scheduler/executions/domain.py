@@ -8,15 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from slipway_schemas.lifecycles import (
-    ATTEMPTS_BEFORE_USER_CODE,
     END_REASONS,
+    RESTARTS_AFTER_USER_CODE,
+    RETRIES_BEFORE_USER_CODE,
     EndReason,
     ExecutionStatus,
     is_legal,
 )
-
-RESTARTS_AFTER_USER_CODE = 3
-"""How often a run whose user code had started is run again, where that is allowed at all."""
 
 _S = ExecutionStatus
 _NEVER_RESTARTED = frozenset({EndReason.UPLOAD_GIVEN_UP})
@@ -193,7 +191,7 @@ def may_run_again(execution: Execution) -> bool:
     if execution.status not in {_S.QUEUED, _S.STARTED} or execution.attempt is None:
         return False
     if not execution.attempt.user_code_started:
-        return execution.early_failures + 1 < ATTEMPTS_BEFORE_USER_CODE
+        return execution.early_failures < RETRIES_BEFORE_USER_CODE
     return execution.may_restart and execution.restarts < RESTARTS_AFTER_USER_CODE
 
 
@@ -252,7 +250,7 @@ def _ended(before: Execution, given: Ended) -> Transition | Refusal:
     reason = given.reason
     if reason is EndReason.SUCCESS and given.code != 0:
         reason = EndReason.USER_CODE
-    if reason is EndReason.PREEMPTED and may_run_again(before):
+    if _by_platform(reason) and may_run_again(before):
         return _again(before, reason, given.message, facts)
     return _keep(before, END_REASONS[reason].status, reason=reason, message=given.message, **facts)
 
@@ -270,9 +268,7 @@ def _given_up(before: Execution, given: GivenUp) -> Transition | Refusal:
         return _stopped(before, given.reason, given.message, facts)
     reason = EndReason.INTERNAL if given.reason is EndReason.SUCCESS else given.reason
     final = END_REASONS[reason].status
-    started = before.attempt is not None and before.attempt.user_code_started
-    by_platform = final is _S.CRASHED and reason not in _NEVER_RESTARTED
-    if given.retryable and (by_platform or not started) and may_run_again(before):
+    if given.retryable and _by_platform(reason) and may_run_again(before):
         return _again(before, reason, given.message, facts)
     if before.status is _S.QUEUED and not is_legal(_S.QUEUED, final):
         return Refusal("not_started", "The attempt was not taken yet.")
@@ -286,7 +282,26 @@ def _stopped(before: Execution, reason: EndReason, message: str, facts: dict[str
     return _keep(before, _S.STOPPED, reason=wanted, message=before.stop_message or message, **facts)
 
 
+def _by_platform(reason: EndReason) -> bool:
+    """Whether the platform failed, not the run: only then anything is run again."""
+    return END_REASONS[reason].status is _S.CRASHED and reason not in _NEVER_RESTARTED
+
+
 def _again(before: Execution, reason: EndReason, message: str, facts: dict[str, Any]) -> Transition:
-    started = before.attempt is not None and before.attempt.user_code_started
-    counted = {"restarts": before.restarts + 1} if started else {"early_failures": before.early_failures + 1}
-    return _keep(before, _S.QUEUED, reason=reason, message=message, **facts, **counted)
+    attempt = before.attempt
+    if attempt is None:
+        raise AssertionError("only what was tried can be run again")
+    early, restarts = before.early_failures, before.restarts
+    if attempt.user_code_started:
+        restarts += 1
+    else:
+        early += 1
+    left = RETRIES_BEFORE_USER_CODE - early
+    if before.may_restart:
+        left += RESTARTS_AFTER_USER_CODE - restarts
+    number = attempt.number + 1
+    summary = END_REASONS[reason].summary
+    words = f"Run again: attempt {number} of at most {number + left}, because {summary[0].lower()}{summary[1:]}"
+    if message and message != summary:
+        words = f"{words} {message}"
+    return _keep(before, _S.QUEUED, reason=reason, message=words, **facts, early_failures=early, restarts=restarts)

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from slipway_db import emit, notify
 from slipway_kit.errors import Conflict, Invalid, NotFound
 from slipway_scheduler.channels import DISPATCH, WORKERS
-from slipway_scheduler.environments.store import EnvironmentStore
+from slipway_scheduler.dispatch.domain import Demand, Room, misfit
+from slipway_scheduler.environments.store import Environment, EnvironmentStore
 from slipway_scheduler.executions.domain import (
     CodeUnavailable,
     Enqueue,
@@ -43,7 +44,8 @@ class ExecutionService:
     async def create(self, draft: ExecutionDraft, *, actor: int | None) -> ExecutionCreated:
         """Create an execution; the same draft again gets the same answer.
 
-        Raises `Invalid` when the environment does not exist and `Conflict` when the id is another project's.
+        Raises `Invalid` when the environment does not exist or has no worker that is large enough, and `Conflict`
+        when the id is another project's.
         """
         if (before := await self._store.existing(draft.id)) is not None:
             return _same_project(before, draft)
@@ -52,6 +54,7 @@ class ExecutionService:
             raise Invalid(
                 f"There is no environment {draft.environment_id}. Choose one that exists.", field="environment"
             )
+        await self._refuse_impossible(draft, environment)
         status = ExecutionStatus.QUEUED
         if draft.spec.code.archive_key is None:
             status = ExecutionStatus.CREATED
@@ -67,6 +70,23 @@ class ExecutionService:
             return _same_project(before, draft)
         await self._record_creation(draft, status, actor)
         return ExecutionCreated(id=draft.id, counter=counter, status=status)
+
+    async def _refuse_impossible(self, draft: ExecutionDraft, environment: Environment) -> None:
+        wanted, declared = draft.spec.resources, environment.settings.worker_size
+        demand = Demand(wanted.cpus or 0.0, wanted.memory_bytes or 0, wanted.gpus or 0)
+        if demand == Demand():
+            return
+        sizes = await self._environments.worker_sizes(environment.id)
+        if declared is not None:
+            sizes.append(Room(1, declared.cpus, declared.memory_bytes, declared.gpus))
+        missing = misfit(demand, sizes)
+        if missing is not None:
+            raise Invalid(
+                f"The step {missing} in environment {environment.name}. "
+                "Ask for less in the step's resources, or choose a larger environment.",
+                field="resources",
+                code="unsatisfiable",
+            )
 
     async def _record_creation(self, draft: ExecutionDraft, status: ExecutionStatus, actor: int | None) -> None:
         steps: list[tuple[ExecutionStatus | None, ExecutionStatus]] = [(None, ExecutionStatus.CREATED)]

@@ -47,11 +47,12 @@ FROM environments v WHERE v.id = :environment_id
 ON CONFLICT (id) DO NOTHING RETURNING id
 """)
 _ENQUEUE = text("""
-INSERT INTO queue (execution_id, environment_id, priority, owner_id, queued_at, cpus, memory_bytes, gpus)
+INSERT INTO queue (execution_id, environment_id, priority, owner_id, queued_at, cpus, memory_bytes, gpus, avoid)
 SELECT e.id, e.environment_id, e.priority, e.owner_id, e.queued_at,
     coalesce(CAST(e.spec->'resources'->>'cpus' AS double precision), 0),
     coalesce(CAST(e.spec->'resources'->>'memory_bytes' AS bigint), 0),
-    coalesce(CAST(e.spec->'resources'->>'gpus' AS integer), 0)
+    coalesce(CAST(e.spec->'resources'->>'gpus' AS integer), 0),
+    ARRAY(SELECT a.worker_id FROM attempts a WHERE a.execution_id = e.id ORDER BY a.number)
 FROM executions e WHERE e.id = ANY(CAST(:ids AS uuid[]))
 ON CONFLICT (execution_id) DO NOTHING
 """)
@@ -185,7 +186,7 @@ class ExecutionStore:
         if not changes:
             return set()
         await self._session.execute(_SAVE, [_save_parameters(change) for change in changes])
-        moved = [change for change in changes if change.transition.changes_status]
+        moved = [one for one in changes if one.transition.changes_status or one.transition.requeues]
         if moved:
             await self.record([_record_parameters(change) for change in moved])
         workers = await self._end_attempts(changes)

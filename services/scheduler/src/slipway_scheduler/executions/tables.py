@@ -28,6 +28,12 @@ class ExecutionRow(SchedulerBase):
             "commit_identifier",
             postgresql_where=text("status = 'created'"),
         ),
+        Index(
+            "ix_executions_history",
+            "environment_id",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND started_at IS NOT NULL"),
+        ),
         {"postgresql_with": {"fillfactor": "80"}},
     )
 
@@ -93,6 +99,8 @@ class QueueRow(SchedulerBase):
     cpus: Mapped[float] = mapped_column(Float(53))
     memory_bytes: Mapped[int] = mapped_column(BIG)
     gpus: Mapped[int]
+    avoid: Mapped[list[UUID]] = mapped_column(server_default=text("'{}'"))
+    """Workers on which earlier attempts of it failed, oldest first."""
 
 
 class AttemptRow(SchedulerBase):

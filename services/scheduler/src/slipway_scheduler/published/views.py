@@ -4,7 +4,9 @@ from slipway_db import grant_view
 from slipway_db.migrations import MigrationOperations
 
 EXECUTION_V1 = """
-SELECT e.id, e.project_id, e.counter, e.status, e.end_reason, e.end_message, e.end_evidence, e.status_detail,
+SELECT e.id, e.project_id, e.counter, e.status, e.end_reason, e.end_message, e.end_evidence,
+    CASE WHEN e.status NOT IN ('started', 'stopping') OR coalesce(a.detail, '') = '' THEN e.status_detail
+        WHEN e.status_detail = '' OR a.phase = 'uploading' THEN a.detail ELSE e.status_detail END AS status_detail,
     e.step, e.title, e.environment_id, e.environment_slug, e.environment_name, e.commit_identifier, e.image,
     e.priority, e.creator_id, e.creator_name, e.owner_id, e.tags, e.created_at, e.queued_at, e.started_at,
     e.finished_at, e.updated_at,
@@ -40,7 +42,9 @@ SELECT w.id, w.environment_id, w.hostname, w.runtime,
         'gpus', s.free_gpus) AS free,
     CASE WHEN NOT s.reachable OR s.last_seen_at < now() - interval '35 seconds' THEN 'unreachable'
         WHEN s.draining OR w.drain_wanted THEN 'draining' ELSE 'connected' END AS state,
-    s.last_seen_at, w.agent_version
+    s.last_seen_at, w.agent_version,
+    (SELECT count(*) FROM leases l WHERE l.worker_id = w.id) AS attempts,
+    s.refusal, s.refusal_message, s.clock_skew_seconds
 FROM workers w JOIN worker_states s ON s.worker_id = w.id
 """
 
@@ -57,3 +61,8 @@ def create_view(op: MigrationOperations, name: str, definition: str) -> None:
     """Create a view in the published schema and grant it to its readers."""
     op.execute(f"CREATE VIEW scheduler_pub.{name} AS {definition}")
     grant_view(op, f"scheduler_pub.{name}", to=READERS[name])
+
+
+def replace_view(op: MigrationOperations, name: str, definition: str) -> None:
+    """Give a view more columns at its end, or other expressions; its readers stay."""
+    op.execute(f"CREATE OR REPLACE VIEW scheduler_pub.{name} AS {definition}")

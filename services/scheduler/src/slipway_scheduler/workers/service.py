@@ -75,7 +75,8 @@ class WorkerService:
             since = f"since {row['since']} UTC"
             if may_run_again(execution) or row["lost"]:
                 message = f"Worker {row['hostname']} was not heard of {since}."
-                ends.append((execution, GivenUp(row["attempt_id"], EndReason.WORKER_LOST, message, retryable=True)))
+                reason = EndReason.PREEMPTED if row["preempted"] else EndReason.WORKER_LOST
+                ends.append((execution, GivenUp(row["attempt_id"], reason, message, retryable=True)))
             elif row["fresh"]:
                 detail = f"unreachable {since} (worker {row['hostname']})"
                 silent.setdefault(detail, []).append((row["attempt_id"], execution.id))

@@ -77,17 +77,21 @@ RETURNING id
 _STATE = text("""
 INSERT INTO worker_states (worker_id, last_seen_at, reachable, draining, free_slots, free_cpus, free_memory_bytes,
     free_gpus) VALUES (:id, now(), true, false, 0, 0, 0, 0)
-ON CONFLICT (worker_id) DO UPDATE SET last_seen_at = now(), reachable = true, draining = false, free_slots = 0
+ON CONFLICT (worker_id) DO UPDATE SET last_seen_at = now(), reachable = true, draining = false, free_slots = 0,
+    refusal = '', refusal_message = ''
 """)
 _BY_TOKEN = text(
     "SELECT token_hash, id, environment_id, drain_wanted FROM workers WHERE token_hash = ANY(CAST(:hashes AS text[]))"
 )
 _SEEN = text("""
 UPDATE worker_states s SET last_seen_at = now(), reachable = true, draining = g.draining, free_slots = g.slots,
-    free_cpus = g.cpus, free_memory_bytes = g.memory_bytes, free_gpus = g.gpus
+    free_cpus = g.cpus, free_memory_bytes = g.memory_bytes, free_gpus = g.gpus, refusal = g.refusal,
+    refusal_message = g.refusal_message,
+    clock_skew_seconds = coalesce(extract(epoch FROM g.sent_at - clock_timestamp()), s.clock_skew_seconds)
 FROM unnest(CAST(:ids AS uuid[]), CAST(:draining AS boolean[]), CAST(:slots AS integer[]),
-    CAST(:cpus AS double precision[]), CAST(:memory AS bigint[]), CAST(:gpus AS integer[]))
-    AS g (worker_id, draining, slots, cpus, memory_bytes, gpus)
+    CAST(:cpus AS double precision[]), CAST(:memory AS bigint[]), CAST(:gpus AS integer[]),
+    CAST(:refusals AS text[]), CAST(:messages AS text[]), CAST(:sent_at AS timestamptz[]))
+    AS g (worker_id, draining, slots, cpus, memory_bytes, gpus, refusal, refusal_message, sent_at)
 WHERE s.worker_id = g.worker_id
 """)
 _LEASES = text("""
@@ -138,9 +142,10 @@ _EXPIRED = text("""
 SELECT l.attempt_id, l.execution_id, l.worker_id, l.unreachable_since IS NULL AS fresh,
     coalesce(l.unreachable_since, l.expires_at) + make_interval(secs =>
         coalesce(CAST(v.settings->>'lost_after_seconds' AS double precision), 900)) < now() AS lost,
-    w.hostname,
+    w.hostname, s.refusal = 'preempted' AS preempted,
     to_char(coalesce(l.unreachable_since, l.expires_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since
 FROM leases l JOIN environments v ON v.id = l.environment_id JOIN workers w ON w.id = l.worker_id
+JOIN worker_states s ON s.worker_id = w.id
 WHERE l.expires_at < now() ORDER BY l.execution_id LIMIT :limit
 """)
 _UNREACHABLE = text(
@@ -204,6 +209,9 @@ class WorkerStore:
                 "cpus": [one.cpus for one in free],
                 "memory": [one.memory_bytes for one in free],
                 "gpus": [one.gpus for one in free],
+                "refusals": [request.refusal or "" for _, request in said],
+                "messages": [request.refusal_message for _, request in said],
+                "sent_at": [request.at for _, request in said],
             },
         )
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Float, ForeignKey, SmallInteger, UniqueConstraint
+from sqlalchemy import CheckConstraint, Float, ForeignKey, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from slipway_db import CreatedAt, UuidKey
@@ -49,6 +49,11 @@ class WorkerStateRow(SchedulerBase):
     free_cpus: Mapped[float] = mapped_column(Float(53))
     free_memory_bytes: Mapped[int] = mapped_column(BIG)
     free_gpus: Mapped[int]
+    refusal: Mapped[str] = mapped_column(server_default=text("''"))
+    """Why it takes nothing new, in one word (`Refusal`); empty when it does."""
+    refusal_message: Mapped[str] = mapped_column(server_default=text("''"))
+    clock_skew_seconds: Mapped[float | None] = mapped_column(Float(53))
+    """How far its clock was ahead of the database's at its last sync."""
 
 
 class LeaseRow(SchedulerBase):

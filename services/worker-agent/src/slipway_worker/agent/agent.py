@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from slipway_kit.clock import Clock
 from slipway_kit.errors import SlipwayError, Unauthorized
 from slipway_kit.logging import get_logger
 from slipway_kit.tasks import cancel_and_wait
-from slipway_schemas.workers import SyncAnswer, SyncRequest, WorkerRegister
+from slipway_schemas.workers import Refusal, SyncAnswer, SyncRequest, WorkerRegister
 from slipway_worker.agent.attempts import AttemptTable
 from slipway_worker.agent.scheduler_client import SchedulerClient
+from slipway_worker.machine.preemption import Notice
 
 _LOG = get_logger()
 _HELD_SECONDS: Final = 20.0
@@ -26,13 +28,20 @@ class WorkerAgent:
     """
 
     def __init__(
-        self, scheduler: SchedulerClient, attempts: AttemptTable, wake: asyncio.Event, who: Callable[[], WorkerRegister]
+        self,
+        scheduler: SchedulerClient,
+        attempts: AttemptTable,
+        wake: asyncio.Event,
+        who: Callable[[], WorkerRegister],
+        clock: Clock,
     ) -> None:
         self._scheduler = scheduler
         self._attempts = attempts
         self._wake = wake
         self._who = who
+        self._clock = clock
         self._draining = False
+        self._notice: Notice | None = None
         self.synced = False
         """Whether the scheduler has answered the last request."""
 
@@ -56,8 +65,19 @@ class WorkerAgent:
         finally:
             await self._attempts.leave()
 
+    def preempt(self, notice: Notice | None) -> None:
+        """The machine is taken back: take nothing new, end every run in time. None: it is not, after all."""
+        self._notice = notice
+        if notice is not None:
+            _LOG.warning("worker_preempted", notice=notice.text)
+        else:
+            _LOG.info("preemption_withdrawn")
+        self._attempts.preempt(notice)
+        self._wake.set()
+
     async def _register(self) -> None:
         identity = await self._scheduler.register(self._who())
+        self._draining = False
         _LOG.info("worker_registered", worker=str(identity.worker_id), environment=identity.environment_slug)
 
     async def _sync(self) -> None:
@@ -90,21 +110,34 @@ class WorkerAgent:
         renew = identity.renew_seconds if identity is not None else _HELD_SECONDS
         held = min(renew, _HELD_SECONDS) if reports else _HELD_SECONDS
         free = self._attempts.free()
-        if self._draining:
+        refusal, message = self._refusal()
+        if refusal is not None:
             free = free.model_copy(update={"slots": 0})
         return SyncRequest(
             free=free,
             attempts=reports,
             facts=facts,
-            draining=self._draining,
+            draining=self._draining or self._notice is not None,
+            refusal=refusal,
+            refusal_message=message,
+            at=self._clock.now(),
             # The first answer comes at once: until then the worker does not count as ready.
             wait_seconds=held if self.synced and not facts else 0.0,
         )
 
+    def _refusal(self) -> tuple[Refusal | None, str]:
+        """Why nothing new is taken, if so."""
+        if self._notice is not None:
+            return Refusal.PREEMPTED, self._notice.text
+        if self._draining:
+            return Refusal.DRAINING, "It was asked to finish what it has and take no more."
+        return None, ""
+
     def _apply(self, answer: SyncAnswer) -> None:
-        if answer.drain != self._draining:
-            self._draining = answer.drain
-            _LOG.info("worker_draining" if answer.drain else "worker_resumed")
+        # The order is given until it shows in the request; it ends with the next registration.
+        if answer.drain and not self._draining:
+            self._draining = True
+            _LOG.info("worker_draining")
         self._attempts.facts_done(answer.facts_done)
         for attempt_id in answer.superseded:
             self._attempts.supersede(attempt_id)

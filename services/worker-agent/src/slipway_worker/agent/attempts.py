@@ -15,6 +15,7 @@ from slipway_worker.attempts.record import AttemptRecord, StopLevel, attempt_dir
 from slipway_worker.attempts.runner import AttemptRunner
 from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.machine.capacity import free_capacity, pick_gpus
+from slipway_worker.machine.preemption import Notice
 
 _LOG = get_logger()
 _RESTART_SECONDS: Final = 2.0
@@ -31,6 +32,7 @@ class AttemptTable:
         self._gpus = gpus
         self._runners: dict[UUID, AttemptRunner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._notice: Notice | None = None
 
     def adopt(self) -> None:
         """Take up every attempt that is on disk."""
@@ -63,6 +65,13 @@ class AttemptTable:
         runner = self._runners.get(order.attempt_id)
         if runner is not None:
             runner.stop(StopLevel(order.level), order.reason)
+
+    def preempt(self, notice: Notice | None) -> None:
+        """The machine is taken back: end every run, also those that were assigned before the scheduler knew."""
+        self._notice = notice
+        if notice is not None:
+            for runner in self._runners.values():
+                runner.preempt(notice)
 
     def supersede(self, attempt_id: UUID) -> None:
         """Kill and clean up an attempt that is no longer this worker's."""
@@ -103,6 +112,8 @@ class AttemptTable:
         runner = AttemptRunner(record, self._services)
         self._runners[record.attempt_id] = runner
         task = runner.start()
+        if self._notice is not None:
+            runner.preempt(self._notice)
         self._keep(task)
         task.add_done_callback(lambda ended: self._ended(runner, ended))
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from slipway_runtime.environment import RunIdentity, container_environment
@@ -25,6 +26,12 @@ def plain_variables(document: AttemptDocument) -> dict[str, str]:
         for name, variable in document.spec.environment_variables.items()
         if variable.value is not None
     }
+
+
+def ladder_within(limits: RunLimits, seconds: float) -> RunLimits:
+    """The stop ladder, shortened step by step where it would take longer than this; at least a second in all."""
+    share = min(1.0, max(1.0, seconds) / (limits.int_grace + limits.term_grace))
+    return replace(limits, int_grace=limits.int_grace * share, term_grace=limits.term_grace * share)
 
 
 def make_plan(

@@ -58,12 +58,18 @@ class Preparation:
     """The steps of one attempt before its launch. Doing them again gives the same."""
 
     def __init__(
-        self, record: AttemptRecord, services: AttemptServices, platform: AttemptPlatform, say: Callable[[str], None]
+        self,
+        record: AttemptRecord,
+        services: AttemptServices,
+        platform: AttemptPlatform,
+        say: Callable[[str], None],
+        progress: Callable[[str], None],
     ) -> None:
         self._record = record
         self._services = services
         self._platform = platform
         self._say = say
+        self._progress = progress
         self._document = record.state.assignment.document
         self._controls = Controls.read(plain_variables(self._document))
 
@@ -81,6 +87,7 @@ class Preparation:
             materials.registry,
             always=self._controls.no_image_cache,
             say=self._say,
+            progress=self._progress,
         )
         self._enter(AttemptPhase.FETCHING)
         inputs = await self._fetch_inputs(materials.inputs)
@@ -158,6 +165,7 @@ class Preparation:
                 cache=None if self._controls.no_data_cache else self._services.cache,
                 renew=renew,
                 say=self._say,
+                progress=self._progress,
             )
             return await fetcher.fetch(self._document.spec.inputs, inputs)
 

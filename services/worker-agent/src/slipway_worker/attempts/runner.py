@@ -22,12 +22,14 @@ from slipway_worker.attempts.outcome import (
     ending_of_run,
     failure_of,
 )
+from slipway_worker.attempts.plan import ladder_within
 from slipway_worker.attempts.platform import AttemptPlatform, Superseded
 from slipway_worker.attempts.preparing import Preparation, ask_materials
 from slipway_worker.attempts.record import AttemptRecord, Ending, StopLevel
 from slipway_worker.attempts.secrets import keep_secrets, kept_secrets
 from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.attempts.stop_condition import StopCondition
+from slipway_worker.machine.preemption import Notice
 from slipway_worker.outputs.collecting import OutputCollector
 from slipway_worker.outputs.ledger import UploadLedger
 from slipway_worker.outputs.uploading import Uploader
@@ -56,7 +58,7 @@ class AttemptRunner:
         self._services = services
         assignment = record.state.assignment
         self._document = assignment.document
-        self._troubles: dict[str, str] = {}
+        self._details: dict[str, str] = {}
         self._stop_wanted = asyncio.Event()
         self._answered = asyncio.Event()
         self._wanted = record.state.stop_level
@@ -66,6 +68,7 @@ class AttemptRunner:
         self._condition = StopCondition(expression) if expression else None
         self._task: asyncio.Task[None] | None = None
         self._handle: RunHandle = ShimHandle(record.layout)
+        self._notice: Notice | None = None
         self._collector_registered = 0
         self._ledger = UploadLedger(record.layout.root / "outputs.jsonl")
 
@@ -82,7 +85,7 @@ class AttemptRunner:
     def report(self) -> AttemptReport:
         """What the scheduler is told at every sync."""
         state = self._record.state
-        detail = "; ".join(text for text in self._troubles.values() if text)
+        detail = "; ".join(text for text in self._details.values() if text)
         return AttemptReport(
             attempt_id=self._record.attempt_id, phase=state.phase, detail=detail, stop_level=state.stop_level
         )
@@ -100,6 +103,11 @@ class AttemptRunner:
             self._record.change(stop_reason=reason)
         self._wanted = max(self._wanted, level)
         self._stop_wanted.set()
+
+    def preempt(self, notice: Notice) -> None:
+        """Have the run ended in the time that is left: half of it for the ladder, half for logs and outputs."""
+        self._notice = notice
+        self.stop(StopLevel.GRACEFUL, EndReason.PREEMPTED)
 
     def facts_done(self, seqs: set[int]) -> None:
         """The scheduler has stored these facts."""
@@ -193,7 +201,12 @@ class AttemptRunner:
         secrets = {secret.name: secret.value for secret in materials.secrets}
         keep_secrets(self._record.layout, secrets)
         await self._open_log(list(secrets.values()))
-        return await Preparation(self._record, self._services, self._platform, self._log.say).run(materials)
+        try:
+            return await Preparation(self._record, self._services, self._platform, self._log.say, self._progress).run(
+                materials
+            )
+        finally:
+            self._progress("")
 
     async def _launch(self, spec: ShimSpec) -> None:
         self._log.say("Starting the command")
@@ -252,6 +265,12 @@ class AttemptRunner:
         if isinstance(self._handle, ShimHandle) and (await self._handle.status()).get("stops"):
             return
         self._log.say(f"Stopping the run ({reason.replace('_', ' ')})")
+        if reason == EndReason.PREEMPTED and self._notice is not None:
+            self._log.say(self._notice.text)
+            if isinstance(self._handle, ShimHandle):
+                limits = ShimSpec.read(self._record.layout.spec_file).limits
+                left = (self._notice.deadline - self._now()).total_seconds()
+                await self._handle.set_limits(ladder_within(limits, left / 2))
         await self._handle.stop()
 
     async def _recover(self) -> bool:
@@ -418,11 +437,15 @@ class AttemptRunner:
 
     def _trouble(self, source: str) -> Callable[[str], None]:
         def tell(text: str) -> None:
-            if self._troubles.get(source, "") != text:
-                self._troubles[source] = text
+            if self._details.get(source, "") != text:
+                self._details[source] = text
                 self._services.wake()
 
         return tell
+
+    def _progress(self, text: str) -> None:
+        """Shown with the next sync: progress is not worth one of its own."""
+        self._details["progress"] = text
 
     def _decide(self, ending: Ending) -> None:
         self._record.change(ending=ending)

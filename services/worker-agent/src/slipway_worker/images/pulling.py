@@ -19,6 +19,7 @@ async def ensure_image(
     *,
     always: bool,
     say: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> None:
     """Pull the image unless it is there; `always` asks the registry even then (`VH_NO_IMAGE_CACHE`).
 
@@ -28,10 +29,16 @@ async def ensure_image(
         say(f"Image {image} is already on this machine")
         return
     say(f"Pulling image {image}")
+    progress(f"image {image}")
+
+    def tell(line: str) -> None:
+        say(line)
+        progress(f"image {image}: {line}")
+
     auth = RegistryAuth(login.registry, login.username, login.password) if login is not None else None
     for left in reversed(range(_TRIES)):
         try:
-            await runtime.pull(image, auth, say)
+            await runtime.pull(image, auth, tell)
         except RegistryUnreachable as error:
             if not left:
                 raise

@@ -41,6 +41,7 @@ class InputFetcher:
         cache: InputCache | None,
         renew: NewUrls,
         say: Callable[[str], None],
+        progress: Callable[[str], None],
     ) -> None:
         self._directory = directory
         self._plain = plain
@@ -48,6 +49,10 @@ class InputFetcher:
         self._cache = cache
         self._renew = renew
         self._say = say
+        self._progress = progress
+        self._files_wanted = 0
+        self._files_here = 0
+        self._bytes_here = 0
 
     async def fetch(self, declared: Iterable[InputSpec], inputs: Iterable[ResolvedInput]) -> tuple[ResolvedInput, ...]:
         """Fetch everything that is not on demand; the inputs with names, sizes and checksums as they are on disk.
@@ -59,6 +64,7 @@ class InputFetcher:
         resolved = list(inputs)
         for name in {*specs, *(one.name for one in resolved)}:
             _make_directory(self._directory, name)
+        self._files_wanted = sum(len(one.files) for one in resolved if one.download != "on-demand")
         return tuple([await self._fetch_input(one, specs.get(one.name)) for one in resolved])
 
     async def _fetch_input(self, one: ResolvedInput, spec: InputSpec | None) -> ResolvedInput:
@@ -104,6 +110,10 @@ class InputFetcher:
         self, one: ResolvedInput, index: int, staging: Path, *, renamed: bool
     ) -> tuple[ResolvedFile, Path]:
         file = one.files[index]
+        self._progress(
+            f"{self._files_here} of {self._files_wanted} files, {self._bytes_here / 1e6:.1f} MB; "
+            f"now input {one.name}: {file.name}"
+        )
         shown = f"Input {one.name}: {file.name}"
         path = staging / f".slipway-{index}"
 
@@ -126,6 +136,8 @@ class InputFetcher:
         name = file.name
         if file.public and not renamed and known.filename:
             name = safe_name(known.filename) or name
+        self._files_here += 1
+        self._bytes_here += known.size
         source = " (from the cache)" if hit else ""
         self._say(
             f"Input {one.name}: {name}, {known.size} bytes, md5 {known.md5}, sha1 {known.sha1}, "

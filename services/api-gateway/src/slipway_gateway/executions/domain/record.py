@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from slipway_schemas.executions import ExecutionSpec
+from slipway_schemas.executions import ExecutionSpec, InputSpec
 from slipway_schemas.lifecycles import ExecutionStatus
 
 
@@ -60,3 +60,5 @@ class ExecutionDetail:
     cumulative_metadata: dict[str, Any] | None
     end_evidence: dict[str, Any] | None
     queued_at: datetime | None
+    inputs: tuple[InputSpec, ...]
+    """Those of the spec, and `_restart` once it is run again after an interruption."""

@@ -13,6 +13,17 @@ from slipway_scheduler.published import views
 revision = "0001"
 down_revision = None
 
+_WORKER_V1 = """
+SELECT w.id, w.environment_id, w.hostname, w.runtime,
+    jsonb_build_object('slots', w.slots, 'cpus', w.cpus, 'memory_bytes', w.memory_bytes, 'gpus', w.gpus) AS capacity,
+    jsonb_build_object('slots', s.free_slots, 'cpus', s.free_cpus, 'memory_bytes', s.free_memory_bytes,
+        'gpus', s.free_gpus) AS free,
+    CASE WHEN NOT s.reachable OR s.last_seen_at < now() - interval '35 seconds' THEN 'unreachable'
+        WHEN s.draining OR w.drain_wanted THEN 'draining' ELSE 'connected' END AS state,
+    s.last_seen_at, w.agent_version
+FROM workers w JOIN worker_states s ON s.worker_id = w.id
+"""
+
 
 def upgrade() -> None:
     """Create everything."""
@@ -27,7 +38,7 @@ def upgrade() -> None:
     views.create_view(publish, "attempt_v1", views.ATTEMPT_V1)
     views.create_view(publish, "transition_v1", views.TRANSITION_V1)
     views.create_view(publish, "environment_v1", views.ENVIRONMENT_V1)
-    views.create_view(publish, "worker_v1", views.WORKER_V1)
+    views.create_view(publish, "worker_v1", _WORKER_V1)
 
 
 def _environments() -> None:

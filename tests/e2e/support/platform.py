@@ -29,6 +29,8 @@ class Platform:
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slipway-e2e-")))
     port: int = field(default_factory=unused_port)
     repositories: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables of `slipway up`, such as settings of its services."""
     _process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -59,7 +61,7 @@ class Platform:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=_clean_environment(),
+                env=_clean_environment() | self.environment,
                 start_new_session=True,
             )
         deadline = time.monotonic() + READY_SECONDS

@@ -162,6 +162,7 @@ class BlockerKind(StrEnum):
     NO_WORKER = "no_worker"
     NO_FREE_SLOT = "no_free_slot"
     RESOURCES = "resources"
+    DISK_FULL = "disk_full"
     QUEUE = "queue"
 
 

@@ -32,6 +32,15 @@ class Capacity(WireModel):
     gpus: int = Field(default=0, ge=0)
 
 
+class DiskReport(WireModel):
+    """The file system of a worker's home."""
+
+    free_bytes: int = Field(ge=0)
+    total_bytes: int = Field(ge=0)
+    full: bool = False
+    """Free space is below the worker's mark: it takes no work until there is more."""
+
+
 class WorkerRegister(WireModel):
     """A machine joins the environment of its group token. `machine_id` makes registering again the same worker."""
 
@@ -127,6 +136,7 @@ class SyncRequest(WireModel):
     attempts: tuple[AttemptReport, ...] = ()
     facts: tuple[Fact, ...] = ()
     draining: bool = False
+    disk: DiskReport | None = None
     wait_seconds: float = Field(default=20.0, ge=0, le=30)
 
 

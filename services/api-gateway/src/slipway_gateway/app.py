@@ -13,6 +13,7 @@ from slipway_gateway.data import stores_api_v0 as stores_api
 from slipway_gateway.environments import api_v0 as environments_api
 from slipway_gateway.executions import api_v0 as executions_api
 from slipway_gateway.executions import container_api, workers_api
+from slipway_gateway.failures import api_v1 as failures_api
 from slipway_gateway.identity import api_v0 as identity_api
 from slipway_gateway.projects import api_v0 as projects_api
 from slipway_gateway.web.pages import install_pages
@@ -48,6 +49,7 @@ def public_app(context: GatewayContext | None) -> FastAPI:
     for router in V0_ROUTERS:
         app.include_router(router, prefix="/api/v0")
     app.include_router(executions_api.router_v1, prefix="/api/v1")
+    app.include_router(failures_api.router, prefix="/api/v1")
     app.include_router(container_api.root_router)
     if context is not None:
         _attach(app, context)

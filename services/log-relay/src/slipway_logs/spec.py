@@ -18,6 +18,7 @@ from slipway_logs.metadata import api as metadata_api
 from slipway_logs.retention.loops import RetentionLoop
 from slipway_logs.settings import LogsSettings
 from slipway_logs.tail import api as tail_api
+from slipway_logs.usage import api as usage_api
 
 MIGRATIONS = MigrationSpec(
     service="logs",
@@ -45,10 +46,12 @@ def _apps(metrics: ServiceMetrics, verifier: ServiceVerifier, factory: Factory |
 
     workers = app("Slipway log-relay, workers")
     workers.include_router(ingest_api.router)
+    workers.include_router(usage_api.workers)
     internal = app("Slipway log-relay, internal")
     only_gateway = [Depends(require_service(verifier, "gateway"))]
     internal.include_router(tail_api.internal, dependencies=only_gateway)
     internal.include_router(metadata_api.router, dependencies=only_gateway)
+    internal.include_router(usage_api.internal, dependencies=only_gateway)
     public = app("Slipway log-relay")
     public.include_router(tail_api.public)
     return Apps(public=public, workers=workers, internal=internal)
@@ -71,6 +74,7 @@ def background(context: LogsContext) -> Sequence[BackgroundTask]:
         context.doorbell.background_task(),
         loops.background_task(),
         BackgroundTask("metadata commits", context.metadata_writer.run),
+        BackgroundTask("usage commits", context.usage_writer.run),
         factory.consumer().background_task(),
     ]
 

@@ -23,6 +23,7 @@ from slipway_worker.agent.scheduler_client import SchedulerClient
 from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.cache.input_cache import InputCache
 from slipway_worker.machine.capacity import find_gpus, machine_capacity
+from slipway_worker.machine.disk import Disk
 from slipway_worker.machine.identity import addresses, machine_id
 from slipway_worker.settings import RuntimeName, WorkerSettings
 from slipway_worker.shim.client import ZygoteClient
@@ -70,12 +71,14 @@ async def open_context(settings: WorkerSettings) -> AsyncIterator[WorkerContext]
             home / "cache", settings.cache.max_bytes, settings.cache.high_water, settings.cache.low_water
         )
         own_addresses = addresses()
+        disk = Disk(home, settings.disk)
         services = AttemptServices(
             settings=settings,
             clock=clock,
             runtime=runtime,
             zygote=zygote,
             cache=cache,
+            disk=disk,
             transfers=transfers,
             hostname=socket.gethostname(),
             addresses=own_addresses,
@@ -94,7 +97,7 @@ async def open_context(settings: WorkerSettings) -> AsyncIterator[WorkerContext]
             gpus=gpus,
             addresses=own_addresses,
         )
-        agent = WorkerAgent(scheduler, attempts, wake, lambda: who)
+        agent = WorkerAgent(scheduler, attempts, wake, lambda: who, disk, cache)
         yield WorkerContext(settings, agent, attempts, runtime, _metrics(attempts))
 
 

@@ -18,10 +18,30 @@ class CacheSettings(Group):
     low_water: float = Field(default=0.7, gt=0, le=1)
 
 
+class DiskSettings(Group):
+    """When the worker's disk counts as full: below the larger of both, no work is taken."""
+
+    min_free_bytes: int = Field(default=1024**3, ge=0)
+    min_free_share: float = Field(default=0.05, ge=0, lt=1)
+    """Part of the whole disk."""
+
+
+class UsageSettings(Group):
+    """How often it is looked at what runs use."""
+
+    first_seconds: float = Field(default=1.0, gt=0)
+    """The first sample comes this long after the start."""
+    interval_seconds: float = Field(default=10.0, ge=0.1)
+    send_seconds: float = Field(default=30.0, ge=0)
+    """Samples are gathered for this long before they are sent."""
+
+
 class ContainerSettings(Group):
     """How containers are made."""
 
     network: str = "bridge"
+    pids_limit: int = Field(default=4096, ge=16)
+    """Processes and threads that one run may have."""
     ca_file: Path | None = None
     """Certificates that runs shall trust too; given to them by the usual variables."""
     pass_environment: tuple[str, ...] = ()
@@ -48,4 +68,6 @@ class WorkerSettings(ServiceSettings):
     patience_seconds: float = Field(default=300.0, gt=0)
     """How long an attempt waits for a neighbour before its user code has started; then it is given up."""
     cache: CacheSettings = CacheSettings()
+    disk: DiskSettings = DiskSettings()
+    usage: UsageSettings = UsageSettings()
     container: ContainerSettings = ContainerSettings()

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from slipway_kit.auth import AttemptVerifier
 from slipway_schemas.logs import FRAME_HEADER, FrameFlag, FrameHeader, LogsAnswer, LogStream, split_lines
+from slipway_schemas.usage import UsageAnswer, UsageBatch, UsageSample
 
 
 @dataclass
@@ -45,6 +46,7 @@ class RelayNeighbour:
         self.hold_durable = False
         self.refusing = False
         self.superseded: set[UUID] = set()
+        self.usage: dict[UUID, list[UsageSample]] = {}
         self.problems: list[str] = []
         self.after_request: Callable[[KeptLog], None] | None = None
 
@@ -73,6 +75,15 @@ class RelayNeighbour:
         if self.after_request is not None:
             self.after_request(log)
         return JSONResponse(answer.model_dump())
+
+    async def handle_usage(self, request: Request) -> Response:
+        """Take samples."""
+        claims = self._verifier.verify(request.headers["authorization"].removeprefix("Bearer "))
+        batch = UsageBatch.model_validate_json(await request.body())
+        if self.refusing:
+            return JSONResponse({"title": "away", "status": 503, "detail": "away", "code": "unavailable"}, 503)
+        self.usage.setdefault(claims.attempt_id, []).extend(batch.samples)
+        return JSONResponse(UsageAnswer(stored=len(batch.samples)).model_dump())
 
     def _take(self, log: KeptLog, body: bytes) -> None:
         position = 0

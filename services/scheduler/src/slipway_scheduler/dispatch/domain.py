@@ -66,6 +66,15 @@ class WorkerRoom:
 
 
 @dataclass(frozen=True)
+class FullDisk:
+    """A connected worker that takes no work, because its disk is full."""
+
+    hostname: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
 class Placement:
     """One execution goes to one worker."""
 
@@ -135,6 +144,7 @@ class Scene:
     position: int | None
     quota: int
     unfinished_of_user: int
+    full_disks: Sequence[FullDisk] = ()
 
 
 def blockers(scene: Scene) -> tuple[Blocker, ...]:
@@ -152,6 +162,8 @@ def blockers(scene: Scene) -> tuple[Blocker, ...]:
                 unblocks="An administrator enables it, or run the step in another environment.",
             ),
         )
+    if not scene.workers and scene.full_disks:
+        return tuple(_full_disk(one) for one in scene.full_disks)
     if not scene.workers:
         return (
             Blocker(
@@ -162,7 +174,18 @@ def blockers(scene: Scene) -> tuple[Blocker, ...]:
         )
     if not any(worker.total.fits(scene.demand) for worker in scene.workers):
         return (_too_large(scene),)
-    return _queue_blockers(scene)
+    found = _queue_blockers(scene)
+    return (*found, *(_full_disk(one) for one in scene.full_disks)) if found else ()
+
+
+def _full_disk(disk: FullDisk) -> Blocker:
+    free, total = _gib(disk.free_bytes), _gib(disk.total_bytes)
+    return Blocker(
+        kind=BlockerKind.DISK_FULL,
+        message=f"The disk of worker {disk.hostname} is full ({free} free of {total}), so it takes no work.",
+        unblocks="It takes work again by itself when there is room: free or enlarge the worker's disk.",
+        details={"hostname": disk.hostname, "free_bytes": disk.free_bytes, "total_bytes": disk.total_bytes},
+    )
 
 
 def _before_queue(scene: Scene) -> tuple[Blocker, ...]:

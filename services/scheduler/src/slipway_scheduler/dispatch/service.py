@@ -59,6 +59,7 @@ class DispatchService:
             assigned=row["assigned"],
             demand=Demand(row["cpus"], row["memory_bytes"], row["gpus"]),
             workers=await self._store.workers_of(row["environment_id"]),
+            full_disks=await self._store.full_disks(row["environment_id"]),
             position=row["position"] if queued else None,
             quota=row["quota"],
             unfinished_of_user=row["unfinished"],

@@ -8,7 +8,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_kit.ids import new_id
-from slipway_scheduler.dispatch.domain import Candidate, Demand, Placement, Room, WorkerRoom
+from slipway_scheduler.dispatch.domain import Candidate, Demand, FullDisk, Placement, Room, WorkerRoom
 
 SEEN_SECONDS = 35.0
 """A worker whose last sync is older takes no work: a held sync lasts 20 s at most, the rest is slack."""
@@ -25,7 +25,7 @@ SELECT w.environment_id, w.id, w.slots, w.cpus, w.memory_bytes, w.gpus,
 FROM workers w JOIN worker_states s ON s.worker_id = w.id JOIN environments v ON v.id = w.environment_id
 LEFT JOIN LATERAL (SELECT count(*) AS slots, sum(l.cpus) AS cpus, sum(l.memory_bytes) AS memory_bytes,
     sum(l.gpus) AS gpus FROM leases l WHERE l.worker_id = w.id AND NOT l.listed) t ON true
-WHERE s.reachable AND NOT s.draining AND NOT w.drain_wanted
+WHERE s.reachable AND NOT s.draining AND NOT s.disk_full AND NOT w.drain_wanted
     AND s.last_seen_at > now() - make_interval(secs => :seen)
 """
 _WORKERS = text(
@@ -33,6 +33,13 @@ _WORKERS = text(
     " AND EXISTS (SELECT FROM queue q WHERE q.environment_id = w.environment_id)"
 )
 _WORKERS_OF = text(_ROOM + " AND w.environment_id = :environment")
+
+_FULL_DISKS = text("""
+SELECT w.hostname, s.disk_free_bytes AS free_bytes, s.disk_total_bytes AS total_bytes
+FROM workers w JOIN worker_states s ON s.worker_id = w.id
+WHERE w.environment_id = :environment AND s.disk_full AND s.reachable
+    AND s.last_seen_at > now() - make_interval(secs => :seen) ORDER BY w.hostname LIMIT 10
+""")
 
 # A loose index scan over the lanes (priority, owner), then the first rows of each: one owner's 50,000 cost nothing.
 _CANDIDATES = text("""
@@ -126,6 +133,11 @@ class DispatchStore:
         """Return the workers of an environment that take work."""
         rows = await self._session.execute(_WORKERS_OF, {"environment": environment_id, "seen": SEEN_SECONDS})
         return [_worker_room(row) for row in rows.mappings()]
+
+    async def full_disks(self, environment_id: UUID) -> list[FullDisk]:
+        """Return connected workers of an environment that take no work because their disk is full."""
+        rows = await self._session.execute(_FULL_DISKS, {"environment": environment_id, "seen": SEEN_SECONDS})
+        return [FullDisk(**row) for row in rows.mappings()]
 
     async def candidates(self, environment: EnvironmentRoom, per_lane: int) -> list[Candidate]:
         """Return the first rows of each (priority, owner) of a queue, without those that are too large for all."""

@@ -44,6 +44,25 @@ SELECT w.id, w.environment_id, w.hostname, w.runtime,
 FROM workers w JOIN worker_states s ON s.worker_id = w.id
 """
 
+ATTEMPT_V1_WITH_EVIDENCE = """
+SELECT id, execution_id, number, worker_id, environment_id, phase, superseded, created_at, accepted_at, user_code_at,
+    ended_at, exit_code, end_reason, total_lines, total_outputs, total_metadata, detail, end_message, end_evidence,
+    fingerprint, failure_line
+FROM attempts
+"""
+
+WORKER_V1_WITH_DISK = """
+SELECT w.id, w.environment_id, w.hostname, w.runtime,
+    jsonb_build_object('slots', w.slots, 'cpus', w.cpus, 'memory_bytes', w.memory_bytes, 'gpus', w.gpus) AS capacity,
+    jsonb_build_object('slots', s.free_slots, 'cpus', s.free_cpus, 'memory_bytes', s.free_memory_bytes,
+        'gpus', s.free_gpus) AS free,
+    CASE WHEN NOT s.reachable OR s.last_seen_at < now() - interval '35 seconds' THEN 'unreachable'
+        WHEN s.draining OR w.drain_wanted THEN 'draining' WHEN s.disk_full THEN 'disk full' ELSE 'connected' END
+        AS state,
+    s.last_seen_at, w.agent_version, s.disk_free_bytes, s.disk_total_bytes
+FROM workers w JOIN worker_states s ON s.worker_id = w.id
+"""
+
 READERS = {
     "execution_v1": ("gateway", "logs"),
     "attempt_v1": ("gateway", "logs"),
@@ -57,3 +76,8 @@ def create_view(op: MigrationOperations, name: str, definition: str) -> None:
     """Create a view in the published schema and grant it to its readers."""
     op.execute(f"CREATE VIEW scheduler_pub.{name} AS {definition}")
     grant_view(op, f"scheduler_pub.{name}", to=READERS[name])
+
+
+def replace_view(op: MigrationOperations, name: str, definition: str) -> None:
+    """Add columns at the end of a view. Its grants stay."""
+    op.execute(f"CREATE OR REPLACE VIEW scheduler_pub.{name} AS {definition}")

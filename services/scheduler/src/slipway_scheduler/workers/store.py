@@ -76,7 +76,7 @@ RETURNING id
 # Free is 0 until the first sync, which tells what the machine still runs from before.
 _STATE = text("""
 INSERT INTO worker_states (worker_id, last_seen_at, reachable, draining, free_slots, free_cpus, free_memory_bytes,
-    free_gpus) VALUES (:id, now(), true, false, 0, 0, 0, 0)
+    free_gpus, disk_full) VALUES (:id, now(), true, false, 0, 0, 0, 0, false)
 ON CONFLICT (worker_id) DO UPDATE SET last_seen_at = now(), reachable = true, draining = false, free_slots = 0
 """)
 _BY_TOKEN = text(
@@ -84,10 +84,12 @@ _BY_TOKEN = text(
 )
 _SEEN = text("""
 UPDATE worker_states s SET last_seen_at = now(), reachable = true, draining = g.draining, free_slots = g.slots,
-    free_cpus = g.cpus, free_memory_bytes = g.memory_bytes, free_gpus = g.gpus
+    free_cpus = g.cpus, free_memory_bytes = g.memory_bytes, free_gpus = g.gpus, disk_free_bytes = g.disk_free,
+    disk_total_bytes = g.disk_total, disk_full = g.disk_full
 FROM unnest(CAST(:ids AS uuid[]), CAST(:draining AS boolean[]), CAST(:slots AS integer[]),
-    CAST(:cpus AS double precision[]), CAST(:memory AS bigint[]), CAST(:gpus AS integer[]))
-    AS g (worker_id, draining, slots, cpus, memory_bytes, gpus)
+    CAST(:cpus AS double precision[]), CAST(:memory AS bigint[]), CAST(:gpus AS integer[]),
+    CAST(:disk_free AS bigint[]), CAST(:disk_total AS bigint[]), CAST(:disk_full AS boolean[]))
+    AS g (worker_id, draining, slots, cpus, memory_bytes, gpus, disk_free, disk_total, disk_full)
 WHERE s.worker_id = g.worker_id
 """)
 _LEASES = text("""
@@ -195,6 +197,7 @@ class WorkerStore:
     async def seen(self, said: Sequence[tuple[Worker, SyncRequest]]) -> None:
         """Store what workers said of themselves, in one statement."""
         free = [request.free for _, request in said]
+        disks = [request.disk for _, request in said]
         await self._session.execute(
             _SEEN,
             {
@@ -204,6 +207,9 @@ class WorkerStore:
                 "cpus": [one.cpus for one in free],
                 "memory": [one.memory_bytes for one in free],
                 "gpus": [one.gpus for one in free],
+                "disk_free": [disk.free_bytes if disk else None for disk in disks],
+                "disk_total": [disk.total_bytes if disk else None for disk in disks],
+                "disk_full": [disk is not None and disk.full for disk in disks],
             },
         )
 

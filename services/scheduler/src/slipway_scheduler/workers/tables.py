@@ -49,6 +49,9 @@ class WorkerStateRow(SchedulerBase):
     free_cpus: Mapped[float] = mapped_column(Float(53))
     free_memory_bytes: Mapped[int] = mapped_column(BIG)
     free_gpus: Mapped[int]
+    disk_free_bytes: Mapped[int | None] = mapped_column(BIG)
+    disk_total_bytes: Mapped[int | None] = mapped_column(BIG)
+    disk_full: Mapped[bool]
 
 
 class LeaseRow(SchedulerBase):

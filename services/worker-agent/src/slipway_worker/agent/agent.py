@@ -7,13 +7,16 @@ from typing import Final
 from slipway_kit.errors import SlipwayError, Unauthorized
 from slipway_kit.logging import get_logger
 from slipway_kit.tasks import cancel_and_wait
-from slipway_schemas.workers import SyncAnswer, SyncRequest, WorkerRegister
+from slipway_schemas.workers import DiskReport, SyncAnswer, SyncRequest, WorkerRegister
 from slipway_worker.agent.attempts import AttemptTable
 from slipway_worker.agent.scheduler_client import SchedulerClient
+from slipway_worker.cache.input_cache import InputCache
+from slipway_worker.machine.disk import Disk
 
 _LOG = get_logger()
 _HELD_SECONDS: Final = 20.0
 _GATHER_SECONDS: Final = 0.002
+_DISK_SECONDS: Final = 1.0
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 3.0
 
@@ -26,12 +29,21 @@ class WorkerAgent:
     """
 
     def __init__(
-        self, scheduler: SchedulerClient, attempts: AttemptTable, wake: asyncio.Event, who: Callable[[], WorkerRegister]
+        self,
+        scheduler: SchedulerClient,
+        attempts: AttemptTable,
+        wake: asyncio.Event,
+        who: Callable[[], WorkerRegister],
+        disk: Disk,
+        cache: InputCache,
     ) -> None:
         self._scheduler = scheduler
         self._attempts = attempts
         self._wake = wake
         self._who = who
+        self._disk = disk
+        self._cache = cache
+        self._disk_full = False
         self._draining = False
         self.synced = False
         """Whether the scheduler has answered the last request."""
@@ -80,7 +92,20 @@ class WorkerAgent:
         self._apply(answer)
 
     async def _news(self) -> None:
-        await self._wake.wait()
+        """Wait for something to say: of the attempts, or that the disk has become full or has room again."""
+        while True:
+            try:
+                async with asyncio.timeout(_DISK_SECONDS):
+                    await self._wake.wait()
+                    break
+            except TimeoutError:
+                before = self._disk_full
+                disk = self._disk_report()
+                if disk is not None and disk.full:
+                    # The cache is a help, not a reason to refuse work.
+                    await self._cache.make_room(self._disk.mark(disk.total_bytes) - disk.free_bytes)
+                if self._disk_full != before:
+                    break
         await asyncio.sleep(_GATHER_SECONDS)
 
     def _request(self) -> SyncRequest:
@@ -92,14 +117,31 @@ class WorkerAgent:
         free = self._attempts.free()
         if self._draining:
             free = free.model_copy(update={"slots": 0})
+        disk = self._disk_report()
         return SyncRequest(
             free=free,
             attempts=reports,
             facts=facts,
             draining=self._draining,
+            disk=disk,
             # The first answer comes at once: until then the worker does not count as ready.
             wait_seconds=held if self.synced and not facts else 0.0,
         )
+
+    def _disk_report(self) -> DiskReport | None:
+        try:
+            disk = self._disk.report()
+        except OSError as error:
+            _LOG.warning("disk_not_read", error=str(error))
+            return None
+        if disk.full != self._disk_full:
+            self._disk_full = disk.full
+            _LOG.warning(
+                "worker_disk_full" if disk.full else "worker_disk_has_room",
+                free_bytes=disk.free_bytes,
+                total_bytes=disk.total_bytes,
+            )
+        return disk
 
     def _apply(self, answer: SyncAnswer) -> None:
         if answer.drain != self._draining:

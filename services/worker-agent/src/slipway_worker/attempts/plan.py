@@ -71,6 +71,7 @@ def make_plan(
             cpus=controls.cpus or resources.cpus_max or None,
             cpu_set=controls.cpu_set,
             memory_bytes=resources.memory_max_bytes or None,
+            pids=container.pids_limit,
             gpus=tuple(str(index) for index in gpus),
         ),
         limits=RunLimits(

@@ -10,11 +10,12 @@ from slipway_kit.errors import Conflict
 from slipway_kit.logging import get_logger
 from slipway_kit.tasks import cancel_and_wait
 from slipway_runtime.errors import ContainerError
-from slipway_runtime.layout import ShimSpec
+from slipway_runtime.layout import ExitRecord, ShimSpec
 from slipway_runtime.runtimes.protocol import RunHandle
 from slipway_schemas.executions import Resources
 from slipway_schemas.lifecycles import AttemptPhase, EndReason
 from slipway_schemas.workers import AttemptReport
+from slipway_worker.attempts.findings import look
 from slipway_worker.attempts.log import AttemptLog
 from slipway_worker.attempts.outcome import (
     STOPPED_CODE,
@@ -28,11 +29,13 @@ from slipway_worker.attempts.record import AttemptRecord, Ending, StopLevel
 from slipway_worker.attempts.secrets import keep_secrets, kept_secrets
 from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.attempts.stop_condition import StopCondition
+from slipway_worker.machine.kernel import kernel_time_us
 from slipway_worker.outputs.collecting import OutputCollector
 from slipway_worker.outputs.ledger import UploadLedger
 from slipway_worker.outputs.uploading import Uploader
 from slipway_worker.shim.client import ShimHandle, ShimUnreachable
 from slipway_worker.spool.reading import NumberedRecord
+from slipway_worker.usage.sampling import UsageSampler
 
 _LOG = get_logger()
 _OUTPUT_PATIENCE_SECONDS: Final = 2.0
@@ -40,6 +43,8 @@ _POLL_SECONDS: Final = 0.02
 _RETRY_SECONDS: Final = 0.5
 _KILL_SECONDS: Final = 30.0
 _SHIM_SECONDS: Final = 5.0
+_USAGE_SECONDS: Final = 2.0
+_LONGEST_ERROR: Final = 1000
 
 R = TypeVar("R")
 
@@ -67,6 +72,15 @@ class AttemptRunner:
         self._task: asyncio.Task[None] | None = None
         self._handle: RunHandle = ShimHandle(record.layout)
         self._collector_registered = 0
+        self._usage = UsageSampler(
+            str(record.attempt_id),
+            record.layout,
+            services.runtime,
+            services.clock,
+            services.settings.usage,
+            self._platform.send_usage,
+            record.state.gpus,
+        )
         self._ledger = UploadLedger(record.layout.root / "outputs.jsonl")
 
     @property
@@ -154,11 +168,11 @@ class AttemptRunner:
                 f"Execution #{document.counter}, attempt {document.number}, on worker {self._services.hostname} "
                 f"({self._services.runtime.name} runtime)"
             )
-        self._record.change(phase=AttemptPhase.PREPARING)
+        self._record.enter(AttemptPhase.PREPARING, self._now())
         self._services.wake()
         try:
             spec = await self._unless_stopped(self._prepare())
-            self._record.change(phase=AttemptPhase.RUNNING, launched=True)
+            self._record.enter(AttemptPhase.RUNNING, self._now(), launched=True, launched_us=kernel_time_us())
             await self._launch(spec)
         except _Stopped:
             self._record.change(stop_level=self._wanted)
@@ -174,8 +188,19 @@ class AttemptRunner:
             if failure.reason == EndReason.INTERNAL and not isinstance(error, AttemptFailure):
                 _LOG.exception("attempt_failed", attempt=str(self._record.attempt_id))
             self._log.say(f"The execution could not be started: {failure.message}")
+            evidence = {
+                "runtime": self._services.runtime.name,
+                "failed_in": self._record.state.phase.value,
+                "error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR],
+            }
             self._decide(
-                Ending(reason=failure.reason, message=failure.message, retryable=failure.retryable, at=self._now())
+                Ending(
+                    reason=failure.reason,
+                    message=failure.message,
+                    retryable=failure.retryable,
+                    evidence=evidence,
+                    at=self._now(),
+                )
             )
         if self._record.state.ending is not None:
             await self._open_log_anyway()
@@ -210,6 +235,7 @@ class AttemptRunner:
         helpers = [
             asyncio.create_task(self._collector().watch(), name="live-outputs"),
             asyncio.create_task(self._deliver_stops(), name="stops"),
+            asyncio.create_task(self._usage.run(), name="usage"),
         ]
         try:
             while (record := self._handle.exit_record()) is None:
@@ -222,10 +248,23 @@ class AttemptRunner:
             for helper in helpers:
                 await cancel_and_wait(helper)
         self._note_user_code()
-        ending = ending_of_run(record, self._record.state)
+        ending = await self._judge(record)
         self._decide(ending)
         await self._log.output_read(_OUTPUT_PATIENCE_SECONDS)
         self._log.say(f"Exit code {record.code}. {ending.message}")
+
+    async def _judge(self, record: ExitRecord) -> Ending:
+        """Look at what is left of the run, and decide why it ended."""
+        services, state = self._services, self._record.state
+        findings = await look(
+            self._record.layout,
+            services.runtime,
+            self._usage,
+            services.disk,
+            self._document.spec.resources.memory_max_bytes or None,
+            state.launched_us,
+        )
+        return ending_of_run(record, state, findings, services.runtime.name)
 
     async def _deliver_stops(self) -> None:
         """Hand stop orders to whoever looks after the run."""
@@ -303,7 +342,7 @@ class AttemptRunner:
         ending = self._ending()
         outputs = 0
         if self._record.state.launched:
-            self._record.change(phase=AttemptPhase.UPLOADING)
+            self._record.enter(AttemptPhase.UPLOADING, self._now())
             self._services.wake()
             try:
                 outputs = await self._collect_outputs()
@@ -313,14 +352,18 @@ class AttemptRunner:
                 self._log.say(text)
                 ending = Ending(reason=EndReason.UPLOAD_GIVEN_UP, message=text, at=self._now())
                 self._decide(ending)
-        await self._log.close()
+        await asyncio.gather(self._log.close(), self._send_usage())
         totals = {
             "last_line": self._log.lines,
             "outputs": outputs,
             "metadata_lines": self._log.records,
             "reason": ending.reason,
             "message": ending.message,
-            "evidence": ending.evidence,
+            "evidence": {
+                **ending.evidence,
+                "phases": {phase.value: at.isoformat() for phase, at in self._record.state.phase_times.items()},
+                "last_lines": self._log.last_lines(),
+            },
         }
         if ending.code is not None:
             self._record.add_fact("exited", ending.at, code=ending.code, **totals)
@@ -328,6 +371,12 @@ class AttemptRunner:
             self._record.add_fact("failed", ending.at, retryable=ending.retryable, **totals)
         self._record.change(phase=AttemptPhase.ENDED)
         self._services.wake()
+
+    async def _send_usage(self) -> None:
+        """The last samples, for a moment only: the end of an attempt does not wait for them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_USAGE_SECONDS):
+                await self._usage.send()
 
     async def _collect_outputs(self) -> int:
         collector = self._collector()

@@ -8,7 +8,7 @@ import traceback
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from slipway_runtime.layout import (
     AttemptLayout,
@@ -26,6 +26,8 @@ from slipway_worker.shim.pipes import PipeCopier
 from slipway_worker.shim.process import ProcessRun
 from slipway_worker.shim.reactor import Reactor, Timer
 from slipway_worker.shim.spool import SpoolWriter
+
+_DISK_RETRY_SECONDS: Final = 1.0
 
 
 class Shim:
@@ -59,10 +61,26 @@ class Shim:
         self._set_timers()
         self._run.start()
         self._reactor.run_until(lambda: self._result is not None)
+        self._give_up_reserve()
         self._copier.drain()
-        self._spool.close()
-        self._record().write(self._layout.exit_file)
+        self._write_end()
         control.close()
+
+    def _write_end(self) -> None:
+        """Make everything durable and say so; on a full disk for as long as it takes, for nobody else knows the end."""
+        while True:
+            try:
+                self._spool.close()
+                self._record().write(self._layout.exit_file)
+            except OSError:
+                traceback.print_exc(file=sys.stderr)
+                time.sleep(_DISK_RETRY_SECONDS)
+            else:
+                return
+
+    def _give_up_reserve(self) -> None:
+        """Free the room that was kept for what is still to be written."""
+        self._layout.reserve.unlink(missing_ok=True)
 
     def _first_start(self) -> tuple[str, float]:
         """When the attempt began, also when an earlier shim of it was lost."""

@@ -1,0 +1,28 @@
+"""Why each attempt ended, with its evidence and fingerprint; room on the workers' disks."""
+
+from typing import cast
+
+import sqlalchemy as sa
+from alembic import op
+from alembic.operations import Operations
+from sqlalchemy.dialects import postgresql
+
+from slipway_scheduler.published import views
+
+revision = "0002_ends"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add the columns, and publish them."""
+    op.add_column("attempts", sa.Column("end_message", sa.Text(), nullable=True))
+    op.add_column("attempts", sa.Column("end_evidence", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
+    op.add_column("attempts", sa.Column("fingerprint", sa.Text(), nullable=True))
+    op.add_column("attempts", sa.Column("failure_line", sa.Text(), nullable=True))
+    op.add_column("worker_states", sa.Column("disk_free_bytes", sa.BigInteger(), nullable=True))
+    op.add_column("worker_states", sa.Column("disk_total_bytes", sa.BigInteger(), nullable=True))
+    op.add_column("worker_states", sa.Column("disk_full", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.alter_column("worker_states", "disk_full", server_default=None)
+    publish = cast(Operations, op)  # the module stands for the operations of the running migration
+    views.replace_view(publish, "attempt_v1", views.ATTEMPT_V1_WITH_EVIDENCE)
+    views.replace_view(publish, "worker_v1", views.WORKER_V1_WITH_DISK)

@@ -77,6 +77,7 @@ class Machine:
     attempts: dict[UUID, str] = field(default_factory=dict)
     seq: dict[UUID, int] = field(default_factory=dict)
     stop_levels: dict[UUID, int] = field(default_factory=dict)
+    disk: dict[str, Any] | None = None
 
     async def sync(self, *facts: dict[str, Any], wait: float = 0, free: int | None = None) -> dict[str, Any]:
         left = self.capacity.slots - len(self.attempts) if free is None else free
@@ -88,6 +89,7 @@ class Machine:
             ],
             "facts": list(facts),
             "wait_seconds": wait,
+            "disk": self.disk,
         }
         answer = await self.http.post(
             "/workers/v1/sync", json=body, headers={"Authorization": f"Bearer {self.token}"}, timeout=30

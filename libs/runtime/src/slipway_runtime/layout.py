@@ -34,7 +34,7 @@ _JSON_RESERVE: Final = "reserve-state"
 _JSON_RESERVE_BYTES: Final = 1024 * 1024
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-ExitReason = Literal["time_limit", "no_output", "stopped", "killed", "start_failed"]
+ExitReason = Literal["time_limit", "no_output", "stopped", "killed", "start_failed", "disk_full"]
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,8 @@ class RunLimits:
     no_output_timeout: float | None = None
     int_grace: float = 20.0
     term_grace: float = 10.0
+    disk_patience: float = 600.0
+    """How long the run's output may wait for room on the worker's disk before the run is ended."""
 
 
 @dataclass(frozen=True)

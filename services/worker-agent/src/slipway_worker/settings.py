@@ -24,6 +24,8 @@ class DiskSettings(Group):
     min_free_bytes: int = Field(default=1024**3, ge=0)
     min_free_share: float = Field(default=0.05, ge=0, lt=1)
     """Part of the whole disk."""
+    patience_seconds: float = Field(default=600.0, ge=0)
+    """How long what a run prints may wait for room on the disk before the run is ended."""
 
 
 class UsageSettings(Group):

@@ -54,6 +54,8 @@ def _reason(record: ExitRecord, state: AttemptState, findings: Findings) -> tupl
             return _summarised(EndReason.NO_OUTPUT)
         case "stopped" | "killed":
             return _summarised(state.stop_reason)
+        case "disk_full":
+            return EndReason.DISK_FULL, "The run was ended because the worker's disk had no room for what it printed."
         case "start_failed":
             error = record.error or "The run could not be started."
             full = os.strerror(errno.ENOSPC) in error

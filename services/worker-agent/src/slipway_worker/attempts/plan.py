@@ -34,6 +34,7 @@ def make_plan(
     secrets: Mapping[str, str],
     gpus: tuple[int, ...],
     addresses: tuple[str, ...],
+    disk_patience: float = 600.0,
 ) -> tuple[AttemptPlan, tuple[str, ...]]:
     """The plan, and status lines about what was asked for and is not given."""
     spec, rules = document.spec, document.environment
@@ -79,6 +80,7 @@ def make_plan(
             no_output_timeout=spec.no_output_timeout_seconds or rules.default_no_output_timeout_seconds or None,
             int_grace=rules.stop_int_grace_seconds,
             term_grace=rules.stop_term_grace_seconds,
+            disk_patience=disk_patience,
         ),
         network=network,
         mounts=tuple(mounts),

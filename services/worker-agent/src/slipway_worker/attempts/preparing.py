@@ -97,6 +97,7 @@ class Preparation:
             secrets={secret.name: secret.value for secret in materials.secrets},
             gpus=self._record.state.gpus,
             addresses=self._services.addresses,
+            disk_patience=self._services.settings.disk.patience_seconds,
         )
         prepared = await runtime.prepare(plan)
         for notice in (*notices, *prepared.notices):

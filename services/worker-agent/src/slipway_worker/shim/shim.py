@@ -59,6 +59,7 @@ class Shim:
         control = ControlSocket(self._reactor, self._layout.socket, self._handle)
         write_private_json(self._layout.shim_file, asdict(identity))
         self._set_timers()
+        self._reactor.call_later(_DISK_RETRY_SECONDS, self._check_disk)
         self._run.start()
         self._reactor.run_until(lambda: self._result is not None)
         self._give_up_reserve()
@@ -170,6 +171,14 @@ class Shim:
 
     def _note_output(self) -> None:
         self._last_output = time.monotonic()
+
+    def _check_disk(self) -> None:
+        """End a run whose output cannot be kept: its writers stand still, and nobody else will ever end it."""
+        if self._copier.blocked_seconds() <= self._limits.disk_patience:
+            self._reactor.call_later(_DISK_RETRY_SECONDS, self._check_disk)
+        elif not self._stops:
+            self._reason = "disk_full"
+            self._kill()
 
     def _check_output(self) -> None:
         left = self._last_output + (self._limits.no_output_timeout or 0.0) - time.monotonic()

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Float, ForeignKey, SmallInteger, UniqueConstraint
+from sqlalchemy import CheckConstraint, Float, ForeignKey, SmallInteger, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from slipway_db import CreatedAt, UuidKey
@@ -51,7 +51,7 @@ class WorkerStateRow(SchedulerBase):
     free_gpus: Mapped[int]
     disk_free_bytes: Mapped[int | None] = mapped_column(BIG)
     disk_total_bytes: Mapped[int | None] = mapped_column(BIG)
-    disk_full: Mapped[bool]
+    disk_full: Mapped[bool] = mapped_column(server_default=false())
 
 
 class LeaseRow(SchedulerBase):

@@ -37,9 +37,9 @@ class Findings:
 
     def machine_was_short(self) -> bool:
         """Of a run that was killed for memory: whether the machine had none left, rather than the run its limit."""
-        if self.kills:
-            return all(kill.machine for kill in self.kills)
-        return self.memory_limit_bytes is None
+        if self.memory_limit_bytes is None:
+            return True
+        return bool(self.kills) and all(kill.machine for kill in self.kills)
 
     def disk_was_full(self) -> bool:
         """Whether the run failed because the worker's disk had no room."""

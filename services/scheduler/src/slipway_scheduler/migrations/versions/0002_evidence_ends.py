@@ -22,7 +22,6 @@ def upgrade() -> None:
     op.add_column("worker_states", sa.Column("disk_free_bytes", sa.BigInteger(), nullable=True))
     op.add_column("worker_states", sa.Column("disk_total_bytes", sa.BigInteger(), nullable=True))
     op.add_column("worker_states", sa.Column("disk_full", sa.Boolean(), server_default=sa.false(), nullable=False))
-    op.alter_column("worker_states", "disk_full", server_default=None)
     publish = cast(Operations, op)  # the module stands for the operations of the running migration
     views.replace_view(publish, "attempt_v1", views.ATTEMPT_V1_WITH_EVIDENCE)
     views.replace_view(publish, "worker_v1", views.WORKER_V1_WITH_DISK)

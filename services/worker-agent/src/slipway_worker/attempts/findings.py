@@ -76,24 +76,29 @@ class Findings:
 
 
 async def look(
+    record: ExitRecord,
     layout: AttemptLayout,
     runtime: ContainerRuntime,
     sampler: UsageSampler,
     disk: Disk,
-    limit: int | None,
+    memory_limit_bytes: int | None,
     since_us: int,
 ) -> Findings:
     """Look at everything once, after the run's end and before it is cleaned up. Never raises."""
     usage = await runtime.usage(layout.root.name, layout) or sampler.latest
-    kills = await asyncio.to_thread(memory_kills, since_us)
-    names = _group_names(layout)
-    said = await asyncio.to_thread(_complains, layout.spool)
+    kills: list[MemoryKill] = []
+    said = False
+    if record.code != 0:
+        names = _group_names(layout)
+        found = await asyncio.to_thread(memory_kills, since_us)
+        kills = [kill for kill in found if any(name in kill.group for name in names)]
+        said = await asyncio.to_thread(_complains, layout.spool)
     peaks = (usage.memory_peak_bytes if usage else None, sampler.peak_bytes)
     return Findings(
         usage=usage,
         memory_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
-        memory_limit_bytes=limit,
-        kills=tuple(kill for kill in kills if any(name in kill.group for name in names)),
+        memory_limit_bytes=memory_limit_bytes,
+        kills=tuple(kills),
         disk=_report(disk),
         said_disk_full=said,
     )

@@ -43,7 +43,7 @@ _POLL_SECONDS: Final = 0.02
 _RETRY_SECONDS: Final = 0.5
 _KILL_SECONDS: Final = 30.0
 _SHIM_SECONDS: Final = 5.0
-_USAGE_SECONDS: Final = 2.0
+_USAGE_SECONDS: Final = 10.0
 _LONGEST_ERROR: Final = 1000
 
 R = TypeVar("R")
@@ -257,6 +257,7 @@ class AttemptRunner:
         """Look at what is left of the run, and decide why it ended."""
         services, state = self._services, self._record.state
         findings = await look(
+            record,
             self._record.layout,
             services.runtime,
             self._usage,
@@ -352,7 +353,7 @@ class AttemptRunner:
                 self._log.say(text)
                 ending = Ending(reason=EndReason.UPLOAD_GIVEN_UP, message=text, at=self._now())
                 self._decide(ending)
-        await asyncio.gather(self._log.close(), self._send_usage())
+        await self._log.close()
         totals = {
             "last_line": self._log.lines,
             "outputs": outputs,
@@ -373,7 +374,7 @@ class AttemptRunner:
         self._services.wake()
 
     async def _send_usage(self) -> None:
-        """The last samples, for a moment only: the end of an attempt does not wait for them."""
+        """The last samples, while there is something else to wait for: the execution's end does not wait for them."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_USAGE_SECONDS):
                 await self._usage.send()
@@ -406,6 +407,7 @@ class AttemptRunner:
 
     async def _finish_up(self) -> None:
         """Wait until the scheduler has the facts and the log store the log; then nothing is kept here."""
+        await self._send_usage()
         if self._record.state.facts:
             await self._answered.wait()
         await self._log.until_durable()

@@ -36,7 +36,8 @@ async def attempts(lab, context, execute, relay) -> list[UUID]:
         await execute(
             "INSERT INTO scheduler.attempts (id, execution_id, number, worker_id, environment_id, owner_id, phase,"
             " detail, superseded, last_seq, ended_at, exit_code, end_reason, end_message, end_evidence, fingerprint,"
-            " failure_line) SELECT $1, id, $3, $4, environment_id, 1, 'ended', '', false, 0, now() - $10 * interval '1 hour',"
+            " failure_line)"
+            " SELECT $1, id, $3, $4, environment_id, 1, 'ended', '', false, 0, now() - $10 * interval '1 hour',"
             " 137, $5, $6, $7, $8, $9 FROM scheduler.executions WHERE id = $2",
             *(attempt, run, number, worker, reason, message, json.dumps(evidence), mark, line, 3 - number),
         )

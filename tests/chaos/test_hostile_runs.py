@@ -182,7 +182,8 @@ def test_every_byte_of_a_hostile_log_is_kept(hall: Hall, canary: Json) -> None:
 def raw_log(hall: Hall, run: Json) -> bytes:
     """The log as bytes, by the page that gives it as text."""
     project = hall.api.get(f"projects/{hall.project}/")
-    answer = hall.api.call("GET", f"{project['urls']['display']}execution/{run['id']}/log/")
+    headers = {"Cookie": f"slipway_session={hall.api.token}"}
+    answer = hall.api.call("GET", f"{project['urls']['display']}execution/{run['id']}/log/", headers=headers)
     assert answer.status_code == 200, answer.text[:500]
     return answer.content
 

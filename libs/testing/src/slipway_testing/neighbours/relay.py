@@ -24,8 +24,8 @@ class KeptLog:
     durable: int = 0
     ended: bool = False
     requests: int = 0
-    times_us: list[int] = field(default_factory=list)
-    """Time of each chunk that was taken."""
+    times_us: list[tuple[LogStream, int]] = field(default_factory=list)
+    """Stream and time of each chunk that was taken."""
 
     def stream(self, stream: LogStream) -> bytes:
         """All bytes of one stream."""
@@ -113,7 +113,7 @@ class RelayNeighbour:
         ):
             self.problems.append(f"frame {header} has a wrong offset")
         log.lines += ((stream, line) for line in lines)
-        log.times_us.append(header.time_us)
+        log.times_us.append((stream, header.time_us))
         log.ended = log.ended or bool(header.flags & FrameFlag.END)
 
     @staticmethod

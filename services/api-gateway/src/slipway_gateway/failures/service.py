@@ -19,7 +19,7 @@ class FailureService:
         """All tries of an execution, newest first."""
         async with self._db.read() as session:
             rows = await FailureStore(session).attempts(execution_id)
-        return [attempt_of(row) for row in rows]
+        return [attempt_of(dict(row)) for row in rows]
 
     async def failures(self, project_id: UUID, *, days: int, limit: int) -> list[FailureGroup]:
         """What failed in a project within so many days, most recent first."""

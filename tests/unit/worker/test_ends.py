@@ -95,6 +95,17 @@ def test_evidence_says_only_what_is_known() -> None:
     }
 
 
+def test_a_sample_from_before_the_end_does_not_hide_that_the_limit_was_reached() -> None:
+    usage = RunUsage("control group", memory_peak_bytes=5, oom_kills=0, memory_limit_hits=0)
+    findings = Findings(usage=usage, sampled=True, memory_peak_bytes=5, memory_limit_bytes=64)
+    assert findings.evidence(record(137, oom=True), "docker")["memory"] == {
+        "peak_bytes": 64,
+        "limit_bytes": 64,
+        "source": "control group",
+    }
+    assert findings.evidence(record(1), "docker")["memory"]["peak_bytes"] == 5
+
+
 def test_kills_in_the_kernels_log() -> None:
     line = (
         "oom-kill:constraint={},nodemask=(null),cpuset=/,mems_allowed=0{}task_memcg=/docker/abc,task=py 3,pid=7,uid=0"

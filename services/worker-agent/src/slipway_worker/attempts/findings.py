@@ -22,6 +22,8 @@ class Findings:
     """What speaks for one reason or another. None = nobody can tell."""
 
     usage: RunUsage | None = None
+    sampled: bool = False
+    """`usage` is the last sample of the run, because nothing could be measured any more after its end."""
     memory_peak_bytes: int | None = None
     memory_limit_bytes: int | None = None
     kills: tuple[MemoryKill, ...] = ()
@@ -53,18 +55,21 @@ class Findings:
         if runtime == "docker":
             found["engine"] = {"oom_killed": record.oom, "exit_code": record.code, "error": record.error}
         usage = self.usage
+        counted = None if self.sampled else usage
+        at_limit = self.sampled and self.killed_for_memory(record) and not self.machine_was_short()
         memory = {
-            "peak_bytes": self.memory_peak_bytes,
+            # The kill proves what the last sample came too early to see.
+            "peak_bytes": self.memory_limit_bytes if at_limit else self.memory_peak_bytes,
             "limit_bytes": self.memory_limit_bytes,
-            "limit_hits": usage.memory_limit_hits if usage else None,
-            "oom_kills": usage.oom_kills if usage else None,
+            "limit_hits": counted.memory_limit_hits if counted else None,
+            "oom_kills": counted.oom_kills if counted else None,
             "source": usage.source if usage else None,
         }
         found["memory"] = {name: value for name, value in memory.items() if value is not None}
         if usage is not None and usage.processes_limit is not None:
             found["processes"] = {"limit": usage.processes_limit, "refused": usage.processes_refused or 0}
-        if usage is not None and usage.cpu_seconds is not None:
-            found["cpu_seconds"] = round(usage.cpu_seconds, 2)
+        if counted is not None and counted.cpu_seconds is not None:
+            found["cpu_seconds"] = round(counted.cpu_seconds, 2)
         if self.kills:
             found["kernel"] = [
                 f"killed {kill.task}: {'the machine' if kill.machine else 'its control group'} was out of memory"
@@ -85,7 +90,8 @@ async def look(
     since_us: int,
 ) -> Findings:
     """Look at everything once, after the run's end and before it is cleaned up. Never raises."""
-    usage = await runtime.usage(layout.root.name, layout) or sampler.latest
+    final = await runtime.usage(layout.root.name, layout)
+    usage = final or sampler.latest
     kills: list[MemoryKill] = []
     said = False
     if record.code != 0:
@@ -96,6 +102,7 @@ async def look(
     peaks = (usage.memory_peak_bytes if usage else None, sampler.peak_bytes)
     return Findings(
         usage=usage,
+        sampled=final is None,
         memory_peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
         memory_limit_bytes=memory_limit_bytes,
         kills=tuple(kills),

@@ -43,7 +43,7 @@ while True:
     if os.fork() == 0:
         time.sleep(600)
 '"""
-SUICIDE = "echo farewell; kill -9 -1; sleep 600"
+SUICIDE = "echo farewell; kill -9 -1; kill -9 $$; sleep 600"
 INIT_KILL = "echo still here; kill -9 1; sleep 0.2; echo alive; exit 5"
 
 
@@ -150,7 +150,7 @@ def test_hostile_runs_end_truly_and_harm_nobody(hall: Hall, canary: Json) -> Non
     assert "resources.memory.max" in attempt["hint"]
 
     attempt = ended(hall, suicide, "error", "user_code")
-    assert (attempt["exit_code"], attempt["last_lines"][-1]["text"]) == (137, "farewell")
+    assert (attempt["exit_code"], attempt["last_lines"][0]["text"]) == (137, "farewell")
     assert "signal 9 (SIGKILL)" in attempt["message"]
     assert not attempt["evidence"].get("engine", {}).get("oom_killed")
 

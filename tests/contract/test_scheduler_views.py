@@ -13,12 +13,13 @@ EXECUTION = (
 COLUMNS = {
     "execution_v1": EXECUTION,
     "attempt_v1": "id execution_id number worker_id environment_id phase superseded created_at accepted_at user_code_at"
-    " ended_at exit_code end_reason total_lines total_outputs total_metadata",
+    " ended_at exit_code end_reason total_lines total_outputs total_metadata detail end_message end_evidence"
+    " fingerprint failure_line",
     "transition_v1": "execution_id position before after reason message at actor_id attempt_id",
     "environment_v1": "id slug name description owner_id enabled provider gpu_spec per_hour_price_usd"
     " per_user_queue_quota settings unfinished_job_count deleted_at",
     "worker_v1": "id environment_id hostname runtime capacity free state last_seen_at agent_version attempts refusal"
-    " refusal_message clock_skew_seconds",
+    " refusal_message clock_skew_seconds disk_free_bytes disk_total_bytes",
     "event_v1": "position id name key actor occurred_at payload",
     "cursor_v1": "consumer publisher position",
 }

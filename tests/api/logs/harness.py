@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -266,6 +266,12 @@ class Relay:
             "/workers/v1/logs", content=b"".join(frames), headers={"Authorization": f"Bearer {token}"}
         )
 
+    async def post_usage(self, attempt: Attempt, samples: Sequence[Mapping[str, Any]]) -> httpx.Response:
+        token = self.world.attempt_signer.sign(attempt.claims())
+        return await self._client.post(
+            "/workers/v1/usage", json={"samples": samples}, headers={"Authorization": f"Bearer {token}"}
+        )
+
     async def send(self, attempt: Attempt, *frames: bytes) -> LogsAnswer:
         answer = await self.post(attempt, *frames)
         assert answer.status_code == 200, answer.text
@@ -334,7 +340,10 @@ async def open_relay(world: World, settings: LogsSettings, clock: Hours | None =
     async with open_context(settings) as context:
         context = dataclasses.replace(context, clock=clock or Hours())
         apps = build_apps(context)
-        commits = asyncio.create_task(context.metadata_writer.run())
+        commits = [
+            asyncio.create_task(context.metadata_writer.run()),
+            asyncio.create_task(context.usage_writer.run()),
+        ]
         workers = httpx.ASGITransport(apps.workers, raise_app_exceptions=False)
         internal = httpx.ASGITransport(apps.internal, raise_app_exceptions=False)
         async with (
@@ -344,8 +353,9 @@ async def open_relay(world: World, settings: LogsSettings, clock: Hours | None =
             try:
                 yield Relay(context, world, client, internal_client)
             finally:
-                commits.cancel()
-                await asyncio.gather(commits, return_exceptions=True)
+                for commit in commits:
+                    commit.cancel()
+                await asyncio.gather(*commits, return_exceptions=True)
 
 
 @pytest.fixture

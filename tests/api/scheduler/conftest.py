@@ -85,6 +85,8 @@ class Machine:
     attempts: dict[UUID, str] = field(default_factory=dict)
     seq: dict[UUID, int] = field(default_factory=dict)
     stop_levels: dict[UUID, int] = field(default_factory=dict)
+    condition: dict[str, Any] = field(default_factory=dict)
+    """What every sync says of the machine: its disk, why it takes nothing."""
 
     async def sync(
         self, *facts: dict[str, Any], wait: float = 0, free: int | None = None, **more: Any
@@ -98,6 +100,7 @@ class Machine:
             ],
             "facts": list(facts),
             "wait_seconds": wait,
+            **self.condition,
             **more,
         }
         answer = await self.http.post(

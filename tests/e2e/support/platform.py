@@ -30,6 +30,8 @@ class Platform:
     port: int = field(default_factory=unused_port)
     repositories: Path | None = None
     processes: str = "split"
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables of `slipway up`, such as settings of its services."""
     _process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -60,7 +62,7 @@ class Platform:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**_clean_environment(), **self._notices()},
+                env={**_clean_environment(), **self._notices(), **self.environment},
                 start_new_session=True,
             )
         deadline = time.monotonic() + READY_SECONDS

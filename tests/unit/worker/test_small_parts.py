@@ -4,7 +4,6 @@ import io
 import os
 import stat
 import tarfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import zstandard
 
 from slipway_kit.egress import EgressRules
 from slipway_kit.errors import Forbidden
-from slipway_runtime.layout import ExitRecord
 from slipway_schemas.executions import Resources
 from slipway_schemas.lifecycles import EndReason
 from slipway_schemas.workers import Capacity
@@ -217,25 +215,3 @@ def test_capacity_and_gpus() -> None:
     assert pick_gpus(gpus, [0], 1) == (1,)
     free = free_capacity(Capacity(slots=2, cpus=4, memory_bytes=100, gpus=2), [Resources(cpus=1.5, gpus=1)])
     assert free == Capacity(slots=1, cpus=2.5, memory_bytes=100, gpus=1)
-
-
-def test_exit_record_without_end_is_internal() -> None:
-    from slipway_schemas.workers import Assignment
-    from slipway_testing.neighbours.platform import make_document
-    from slipway_worker.attempts.outcome import ending_of_run
-    from slipway_worker.attempts.record import AttemptState
-
-    document = make_document("true")
-    state = AttemptState(assignment=Assignment(attempt_id=document.attempt_id, token="t", document=document))
-    now = datetime.now(UTC).isoformat()
-
-    def reason(code: int | None, *, oom: bool = False, why: str | None = None) -> EndReason:
-        return ending_of_run(ExitRecord(code, None, oom, why, None, now, now, {}), state).reason  # type: ignore[arg-type]
-
-    assert reason(0) == EndReason.SUCCESS
-    assert reason(3) == EndReason.USER_CODE
-    assert reason(137, oom=True) == EndReason.CONTAINER_OOM
-    assert reason(0, why="time_limit") == EndReason.TIME_LIMIT
-    assert reason(130, why="stopped") == EndReason.USER
-    assert reason(None) == EndReason.INTERNAL
-    assert reason(None, why="start_failed") == EndReason.INTERNAL

@@ -3,6 +3,8 @@
 Standard library only, and kept so: the shim reads this module, and its start must cost milliseconds.
 """
 
+import contextlib
+import errno
 import json
 import os
 import shutil
@@ -25,7 +27,14 @@ A record of length 0 says that the stream was silent for a second in the middle 
 ROLL_BYTES: Final = 64 * 1024 * 1024
 """A spool file is closed at this size and the next one begun."""
 
-ExitReason = Literal["time_limit", "no_output", "stopped", "killed", "start_failed"]
+RESERVE_BYTES: Final = 4 * 1024 * 1024
+"""Both pipes and the exit record fit in."""
+
+_JSON_RESERVE: Final = "reserve-state"
+_JSON_RESERVE_BYTES: Final = 1024 * 1024
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+ExitReason = Literal["time_limit", "no_output", "stopped", "killed", "start_failed", "disk_full"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,11 @@ class AttemptLayout:
         return self.root / "exit.json"
 
     @property
+    def reserve(self) -> Path:
+        """Room for the end of the run on a disk that the run has filled; the shim gives it back then."""
+        return self.root / "reserve"
+
+    @property
     def started_mark(self) -> Path:
         """Written by the entry script just before the user's commands; its mtime is their start."""
         return self.state / "started"
@@ -106,6 +120,8 @@ class AttemptLayout:
             shared.chmod(0o777)
         self.control.chmod(0o755)
         (self.valohai / "config").chmod(0o755)
+        _allocate(self.reserve, RESERVE_BYTES)
+        _allocate(self.root / _JSON_RESERVE, _JSON_RESERVE_BYTES)
         for name in ("stdout", "stderr"):
             pipe = self.pipes / name
             if not pipe.exists():
@@ -158,6 +174,8 @@ class RunLimits:
     no_output_timeout: float | None = None
     int_grace: float = 20.0
     term_grace: float = 10.0
+    disk_patience: float = 600.0
+    """How long the run's output may wait for room on the worker's disk before the run is ended."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +297,29 @@ def process_start_ticks(pid: int) -> int | None:
 
 
 def write_private_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON with mode 0600, synced, under its name only when complete."""
+    """Write JSON with mode 0600, synced, under its name only when complete.
+
+    On a full disk the reserve beside it is given up, once.
+    """
+    try:
+        _write_json(path, content)
+    except OSError as error:
+        reserve = path.with_name(_JSON_RESERVE)
+        if error.errno not in _FULL or not reserve.exists():
+            raise
+        reserve.unlink()
+        _write_json(path, content)
+
+
+def _allocate(path: Path, size: int) -> None:
+    """Occupy room on the disk. Where there is none, or the file system cannot, there is no reserve."""
+    if path.exists():
+        return
+    with contextlib.suppress(OSError), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

@@ -18,6 +18,7 @@ ORIGIN_ROUTES: Final = (
     OriginRoute("/workers/v1/register", "scheduler", "workers"),
     OriginRoute("/workers/v1/sync", "scheduler", "workers"),
     OriginRoute("/workers/v1/logs", "logs", "workers"),
+    OriginRoute("/workers/v1/usage", "logs", "workers"),
     OriginRoute("/workers/", "gateway", "workers"),
     OriginRoute("/api/v1/streams/", "logs", "public"),
     OriginRoute("/", "gateway", "public"),

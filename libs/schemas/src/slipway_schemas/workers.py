@@ -33,6 +33,15 @@ class Capacity(WireModel):
     gpus: int = Field(default=0, ge=0)
 
 
+class DiskReport(WireModel):
+    """The file system of a worker's home."""
+
+    free_bytes: int = Field(ge=0)
+    total_bytes: int = Field(ge=0)
+    full: bool = False
+    """Free space is below the worker's mark: it takes no work until there is more."""
+
+
 class WorkerRegister(WireModel):
     """A machine joins the environment of its group token. `machine_id` makes registering again the same worker."""
 
@@ -141,6 +150,7 @@ class SyncRequest(WireModel):
     """The refusal in words, with its figures."""
     at: datetime | None = None
     """The worker's clock when it sent this."""
+    disk: DiskReport | None = None
     wait_seconds: float = Field(default=20.0, ge=0, le=30)
 
 

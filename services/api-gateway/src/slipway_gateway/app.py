@@ -13,6 +13,7 @@ from slipway_gateway.data import stores_api_v0 as stores_api
 from slipway_gateway.environments import api_v0 as environments_api
 from slipway_gateway.executions import api_v0 as executions_api
 from slipway_gateway.executions import container_api, workers_api
+from slipway_gateway.failures import api_v1 as failures_api
 from slipway_gateway.identity import api_v0 as identity_api
 from slipway_gateway.operations import api as operations_api
 from slipway_gateway.projects import api_v0 as projects_api
@@ -38,7 +39,12 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
 """Everything below `/api/v0`. A feature adds its router here."""
 
 
-V1_ROUTERS: tuple[APIRouter, ...] = (executions_api.router_v1, operations_api.router, variables_api.router)
+V1_ROUTERS: tuple[APIRouter, ...] = (
+    executions_api.router_v1,
+    failures_api.router,
+    operations_api.router,
+    variables_api.router,
+)
 """Everything below `/api/v1`."""
 
 

@@ -23,6 +23,7 @@ from slipway_gateway.environments.service import EnvironmentService
 from slipway_gateway.executions.materials import MaterialsService
 from slipway_gateway.executions.service import ExecutionService
 from slipway_gateway.executions.tokens import ExecutionTokens
+from slipway_gateway.failures.service import FailureService
 from slipway_gateway.identity.domain import User
 from slipway_gateway.identity.service import AccountService, LoginService, TokenService
 from slipway_gateway.identity.usage import TokenUsage
@@ -61,6 +62,7 @@ class GatewayContext:
     login: LoginService
     data: DataServices
     executions: ExecutionService
+    failures: FailureService
     materials: MaterialsService
     execution_tokens: ExecutionTokens
     snapshots: SnapshotService
@@ -181,6 +183,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             login=LoginService(db, pepper, clock),
             data=data,
             executions=ExecutionService(db, scheduler, vault, snapshots),
+            failures=FailureService(db),
             materials=MaterialsService(db, vault, data.stores, data.datums, execution_tokens, worker_origin),
             execution_tokens=execution_tokens,
             snapshots=snapshots,

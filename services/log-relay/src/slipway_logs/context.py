@@ -29,6 +29,8 @@ from slipway_logs.retention.consumers import scheduler_events
 from slipway_logs.settings import LogsSettings
 from slipway_logs.tail.hub import TailHub
 from slipway_logs.tail.service import TailService
+from slipway_logs.usage.service import UsageService
+from slipway_logs.usage.writer import UsageWriter
 from slipway_storage import ObjectStore, open_store
 
 
@@ -46,6 +48,7 @@ class LogsContext:
     verifier: ServiceVerifier
     attempts: AttemptVerifier
     metadata_writer: MetadataWriter
+    usage_writer: UsageWriter
     doorbell: Doorbell
     health: HealthBoard
 
@@ -91,6 +94,10 @@ class Factory:
     def metadata(self) -> MetadataService:
         """Reads metadata series."""
         return MetadataService(self._context.db)
+
+    def usage(self) -> UsageService:
+        """Takes and reads usage series."""
+        return UsageService(self._context.db, self._context.usage_writer, self.attempt_access)
 
     def user_access(self) -> UserAccess:
         """Checks the users of the public app."""
@@ -138,6 +145,7 @@ async def open_context(settings: LogsSettings) -> AsyncIterator[LogsContext]:
             verifier=ServiceVerifier("logs", trusted),
             attempts=AttemptVerifier(trusted["scheduler"]),
             metadata_writer=MetadataWriter(db, metrics),
+            usage_writer=UsageWriter(db),
             doorbell=Doorbell(db),
             health=HealthBoard("logs", version("slipway-log-relay"), db, SystemClock()),
         )

@@ -18,6 +18,7 @@ from slipway_logs.metadata import api as metadata_api
 from slipway_logs.retention.loops import RetentionLoop
 from slipway_logs.settings import LogsSettings
 from slipway_logs.tail import api as tail_api
+from slipway_logs.usage import api as usage_api
 from slipway_schemas.health import ServiceHealth
 
 MIGRATIONS = MigrationSpec(
@@ -56,11 +57,13 @@ def _apps(
 
     workers = app("Slipway log-relay, workers")
     workers.include_router(ingest_api.router)
+    workers.include_router(usage_api.workers)
     internal = app("Slipway log-relay, internal")
     only_gateway = [Depends(require_service(verifier, "gateway"))]
     internal.include_router(tail_api.internal, dependencies=only_gateway)
     internal.include_router(metadata_api.router, dependencies=only_gateway)
     internal.include_router(health_router(health), dependencies=only_gateway)
+    internal.include_router(usage_api.internal, dependencies=only_gateway)
     public = app("Slipway log-relay")
     public.include_router(tail_api.public)
     return Apps(public=public, workers=workers, internal=internal)
@@ -83,6 +86,7 @@ def background(context: LogsContext) -> Sequence[BackgroundTask]:
         context.doorbell.background_task(),
         context.health.watch(loops).background_task(),
         BackgroundTask("metadata commits", context.metadata_writer.run),
+        BackgroundTask("usage commits", context.usage_writer.run),
         factory.consumer().background_task(),
     ]
 

@@ -24,6 +24,7 @@ from slipway_worker.agent.scheduler_client import SchedulerClient
 from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.cache.input_cache import InputCache
 from slipway_worker.machine.capacity import find_gpus, machine_capacity
+from slipway_worker.machine.disk import Disk
 from slipway_worker.machine.identity import addresses, machine_id
 from slipway_worker.machine.preemption import PreemptionWatch, notice_source
 from slipway_worker.settings import RuntimeName, WorkerSettings
@@ -73,12 +74,14 @@ async def open_context(settings: WorkerSettings) -> AsyncIterator[WorkerContext]
             home / "cache", settings.cache.max_bytes, settings.cache.high_water, settings.cache.low_water
         )
         own_addresses = addresses()
+        disk = Disk(home, settings.disk)
         services = AttemptServices(
             settings=settings,
             clock=clock,
             runtime=runtime,
             zygote=zygote,
             cache=cache,
+            disk=disk,
             transfers=transfers,
             hostname=socket.gethostname(),
             addresses=own_addresses,
@@ -97,7 +100,7 @@ async def open_context(settings: WorkerSettings) -> AsyncIterator[WorkerContext]
             gpus=gpus,
             addresses=own_addresses,
         )
-        agent = WorkerAgent(scheduler, attempts, wake, lambda: who, clock)
+        agent = WorkerAgent(scheduler, attempts, wake, lambda: who, clock, disk, cache)
         preemption = settings.preemption
         source = notice_source(preemption.provider, preemption.endpoint, preemption.poll_seconds, clock)
         watch = None

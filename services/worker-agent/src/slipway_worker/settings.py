@@ -20,6 +20,26 @@ class CacheSettings(Group):
     low_water: float = Field(default=0.7, gt=0, le=1)
 
 
+class DiskSettings(Group):
+    """When the worker's disk counts as full: below the larger of both, no work is taken."""
+
+    min_free_bytes: int = Field(default=1024**3, ge=0)
+    min_free_share: float = Field(default=0.05, ge=0, lt=1)
+    """Part of the whole disk."""
+    patience_seconds: float = Field(default=600.0, ge=0)
+    """How long what a run prints may wait for room on the disk before the run is ended."""
+
+
+class UsageSettings(Group):
+    """How often it is looked at what runs use."""
+
+    first_seconds: float = Field(default=1.0, gt=0)
+    """The first sample comes this long after the start."""
+    interval_seconds: float = Field(default=10.0, ge=0.1)
+    send_seconds: float = Field(default=30.0, ge=0)
+    """Samples are gathered for this long before they are sent."""
+
+
 class ContainerSettings(Group):
     """How containers are made."""
 
@@ -27,7 +47,7 @@ class ContainerSettings(Group):
     """`slipway` is made by the worker: on it runs reach neither each other nor the cloud's metadata service."""
     memory_bytes: int | None = Field(default=None, gt=0)
     """Limit of a run whose step names none; None = what runs may use on this machine."""
-    pids: int = Field(default=4096, ge=16)
+    pids_limit: int = Field(default=4096, ge=16)
     """Processes and threads of one run."""
     userns: Literal["", "host"] = ""
     """`host` turns off the remapping of users, where the engine does it (`userns-remap`)."""
@@ -70,6 +90,8 @@ class WorkerSettings(ServiceSettings):
     patience_seconds: float = Field(default=300.0, gt=0)
     """How long an attempt waits for a neighbour before its user code has started; then it is given up."""
     cache: CacheSettings = CacheSettings()
+    disk: DiskSettings = DiskSettings()
+    usage: UsageSettings = UsageSettings()
     container: ContainerSettings = ContainerSettings()
     preemption: PreemptionSettings = PreemptionSettings()
 

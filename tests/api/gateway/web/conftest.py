@@ -86,12 +86,14 @@ class Relay:
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
+        self.usage: list[dict[str, Any]] = []
         self.log = b"<script>alert(1)</script>\n"
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError):
             path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
-            body = self.log if path.endswith("/log") else json.dumps(self.records).encode()
+            answer = self.usage if "/usage" in path else self.records
+            body = self.log if path.endswith("/log") else json.dumps(answer).encode()
             head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
             writer.write(head.encode() + b"\r\n" + body)
             await writer.drain()

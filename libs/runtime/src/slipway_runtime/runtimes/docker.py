@@ -8,6 +8,7 @@ import aiodocker
 import aiohttp
 from aiodocker.exceptions import DockerError
 
+from slipway_runtime.cgroups import groups_of_process, read_usage
 from slipway_runtime.command import SANDBOX_ENTRY_ROOT, EntryPaths
 from slipway_runtime.control_files import write_control_files
 from slipway_runtime.errors import (
@@ -28,6 +29,7 @@ from slipway_runtime.runtimes.protocol import (
     RegistryAuth,
     RunState,
     RuntimeInfo,
+    RunUsage,
 )
 
 KEPT_CAPABILITIES: Final = (
@@ -174,6 +176,19 @@ class DockerRuntime:
         ended = state["Status"] in {"exited", "dead"}
         return RunState(exists=True, running=state["Running"], exit_code=state["ExitCode"] if ended else None)
 
+    async def usage(self, attempt_id: str, layout: AttemptLayout) -> RunUsage | None:
+        """By the container's control groups where this machine shows them, else by the engine."""
+        try:
+            container = await self._docker().containers.get(_name(attempt_id))
+            state = container["State"]
+            if not state["Running"]:
+                return None
+            groups = [one for one in groups_of_process(int(state["Pid"])) if container.id in one]
+            found = await asyncio.to_thread(read_usage, groups)
+            return found or _engine_usage(await container.stats(stream=False))
+        except (DockerError, aiohttp.ClientError, OSError, TimeoutError, KeyError, ValueError, TypeError):
+            return None
+
     async def cleanup(self, attempt_id: str) -> None:
         """Remove the container, running or not."""
         try:
@@ -255,6 +270,22 @@ def container_config(plan: AttemptPlan, entry: EntryPaths, userns: str = "") -> 
         "Labels": {"slipway.attempt": plan.attempt_id, "slipway.execution": plan.execution_id},
         "HostConfig": host,
     }
+
+
+def _engine_usage(answers: Any) -> RunUsage | None:
+    """From the engine's statistics, as Docker's API describes them."""
+    answer: dict[str, Any] = answers[0] if isinstance(answers, list) else answers
+    memory, processes = answer.get("memory_stats", {}), answer.get("pids_stats", {})
+    cache = memory.get("stats", {}).get("inactive_file", memory.get("stats", {}).get("total_inactive_file", 0))
+    used = memory.get("usage")
+    return RunUsage(
+        source="container engine",
+        cpu_seconds=answer["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
+        memory_bytes=None if used is None else max(0, used - cache),
+        memory_peak_bytes=memory.get("max_usage"),
+        memory_limit_bytes=memory.get("limit"),
+        processes=processes.get("current"),
+    )
 
 
 def _bind(source: Path, target: PurePosixPath, *, readonly: bool = False) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from slipway_runtime.runtimes.protocol import (
     RunHandle,
     RunState,
     RuntimeInfo,
+    RunUsage,
 )
 
 
@@ -155,6 +156,10 @@ class FakeRuntime:
         run = self._runs.get(attempt_id)
         record = run.exit_record() if run else None
         return RunState(run is not None, run is not None and run.alive(), record.code if record else None)
+
+    async def usage(self, attempt_id: str, layout: AttemptLayout) -> RunUsage | None:
+        """Nothing runs, so nothing is used."""
+        return RunUsage(source="fake runtime", cpu_seconds=0.0, memory_bytes=0, processes=0)
 
     async def cleanup(self, attempt_id: str) -> None:
         """Forget the attempt."""

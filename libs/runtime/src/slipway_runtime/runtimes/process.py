@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from slipway_runtime.cgroups import make_cgroups, remove_cgroups
+from slipway_runtime.cgroups import groups_of_attempt, make_cgroups, read_usage, remove_cgroups
 from slipway_runtime.command import SANDBOX_ENTRY_ROOT, EntryPaths
 from slipway_runtime.control_files import write_control_files
 from slipway_runtime.layout import AttemptLayout, ProcessSpec, ShimIdentity, ShimSpec
 from slipway_runtime.paths import ContainerPaths
+from slipway_runtime.process_tree import tree_usage
 from slipway_runtime.runtimes.docker import KEPT_CAPABILITIES
 from slipway_runtime.runtimes.protocol import (
     AttemptPlan,
@@ -23,6 +24,7 @@ from slipway_runtime.runtimes.protocol import (
     RegistryAuth,
     RunState,
     RuntimeInfo,
+    RunUsage,
 )
 from slipway_runtime.runtimes.seccomp import sandbox_filter
 from slipway_runtime.venvs import VenvPool
@@ -134,15 +136,26 @@ class ProcessRuntime:
         identity = ShimIdentity.read(layout.shim_file) if layout else None
         return RunState(exists=identity is not None, running=identity is not None and identity.alive())
 
+    async def usage(self, attempt_id: str, layout: AttemptLayout) -> RunUsage | None:
+        """By the control groups, else by the process table."""
+        return await asyncio.to_thread(_usage, attempt_id, layout)
+
     async def cleanup(self, attempt_id: str) -> None:
         """Delete the environment and the control groups."""
         self._attempts.pop(attempt_id, None)
         await self._venvs.release(attempt_id)
-        remove_cgroups(attempt_id)
+        await asyncio.to_thread(remove_cgroups, attempt_id)
 
     async def aclose(self) -> None:
         """Delete the spare environment."""
         await self._venvs.aclose()
+
+
+def _usage(attempt_id: str, layout: AttemptLayout) -> RunUsage | None:
+    found = read_usage(groups_of_attempt(attempt_id))
+    if found is None and (identity := ShimIdentity.read(layout.shim_file)) is not None:
+        found = tree_usage(identity.pid) if identity.alive() else None
+    return found
 
 
 def _base_environment(venv: Path, home: PurePosixPath, tmp: PurePosixPath) -> dict[str, str]:

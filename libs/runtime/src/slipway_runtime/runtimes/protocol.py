@@ -84,6 +84,26 @@ class RunState:
     exit_code: int | None = None
 
 
+@dataclass(frozen=True)
+class RunUsage:
+    """What a run uses of the machine, and has used so far. None = nobody tells."""
+
+    source: str
+    """Who tells, in words."""
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    memory_limit_hits: int | None = None
+    """How often memory was wanted beyond the limit."""
+    oom_kills: int | None = None
+    """Processes of the run that the kernel has killed for want of memory."""
+    processes: int | None = None
+    processes_limit: int | None = None
+    processes_refused: int | None = None
+    """How often a process was not started because of the limit."""
+
+
 class RunHandle(Protocol):
     """A started attempt."""
 
@@ -134,6 +154,9 @@ class ContainerRuntime(Protocol):
 
     async def inspect(self, attempt_id: str) -> RunState:
         """Ask for a run, by the engine's own knowledge where there is an engine."""
+
+    async def usage(self, attempt_id: str, layout: AttemptLayout) -> RunUsage | None:
+        """What the run uses; after its end what it has used, where that is still known. Raises nothing."""
 
     async def cleanup(self, attempt_id: str) -> None:
         """Remove what `prepare` made outside of the attempt's directory. Doing it again changes nothing."""

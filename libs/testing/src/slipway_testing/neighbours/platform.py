@@ -79,11 +79,15 @@ async def platform_neighbours(directory: Path) -> AsyncIterator[PlatformNeighbou
         async def logs(request: Request) -> Response:
             return await relay.handle(request)
 
+        async def usage(request: Request) -> Response:
+            return await relay.handle_usage(request)
+
         attempt = "/workers/v1/attempts/{attempt}"
         routes = [
             Route("/workers/v1/register", scheduler.register, methods=["POST"]),
             Route("/workers/v1/sync", scheduler.sync, methods=["POST"]),
             Route("/workers/v1/logs", logs, methods=["POST"]),
+            Route("/workers/v1/usage", usage, methods=["POST"]),
             Route(f"{attempt}/materials", gateway.handle_materials, methods=["POST"]),
             Route(f"{attempt}/uploads", gateway.handle_upload, methods=["POST"]),
             Route(attempt + "/uploads/{datum}/parts", gateway.handle_parts, methods=["POST"]),

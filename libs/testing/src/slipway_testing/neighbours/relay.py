@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from slipway_kit.auth import AttemptVerifier
 from slipway_schemas.logs import FRAME_HEADER, FrameFlag, FrameHeader, LogsAnswer, LogStream, split_lines
+from slipway_schemas.usage import UsageAnswer, UsageBatch, UsageSample
 
 
 @dataclass
@@ -23,6 +24,8 @@ class KeptLog:
     durable: int = 0
     ended: bool = False
     requests: int = 0
+    times_us: list[tuple[LogStream, int]] = field(default_factory=list)
+    """Stream and time of each chunk that was taken."""
 
     def stream(self, stream: LogStream) -> bytes:
         """All bytes of one stream."""
@@ -45,6 +48,7 @@ class RelayNeighbour:
         self.hold_durable = False
         self.refusing = False
         self.superseded: set[UUID] = set()
+        self.usage: dict[UUID, list[UsageSample]] = {}
         self.problems: list[str] = []
         self.after_request: Callable[[KeptLog], None] | None = None
 
@@ -74,6 +78,15 @@ class RelayNeighbour:
             self.after_request(log)
         return JSONResponse(answer.model_dump())
 
+    async def handle_usage(self, request: Request) -> Response:
+        """Take samples."""
+        claims = self._verifier.verify(request.headers["authorization"].removeprefix("Bearer "))
+        batch = UsageBatch.model_validate_json(await request.body())
+        if self.refusing:
+            return JSONResponse({"title": "away", "status": 503, "detail": "away", "code": "unavailable"}, 503)
+        self.usage.setdefault(claims.attempt_id, []).extend(batch.samples)
+        return JSONResponse(UsageAnswer(stored=len(batch.samples)).model_dump())
+
     def _take(self, log: KeptLog, body: bytes) -> None:
         position = 0
         while position < len(body):
@@ -100,6 +113,7 @@ class RelayNeighbour:
         ):
             self.problems.append(f"frame {header} has a wrong offset")
         log.lines += ((stream, line) for line in lines)
+        log.times_us.append((stream, header.time_us))
         log.ended = log.ended or bool(header.flags & FrameFlag.END)
 
     @staticmethod

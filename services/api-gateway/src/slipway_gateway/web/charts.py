@@ -40,7 +40,7 @@ def charts_of(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
         ]
         points = [(x, y) for x, y in series if x is not None and y is not None]
         if len(points) >= _FEWEST_POINTS:
-            charts.append(_chart(name, points, axis or "record"))
+            charts.append(chart(name, points, axis or "record"))
         if len(charts) == MAX_CHARTS:
             break
     return charts
@@ -57,7 +57,8 @@ def _number(value: Any) -> float | None:
     return found if abs(found) < float("inf") else None
 
 
-def _chart(name: str, points: Sequence[tuple[float, float]], axis: str) -> Chart:
+def chart(name: str, points: Sequence[tuple[float, float]], axis: str) -> Chart:
+    """One chart of at least one point."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     left, right, low, high = min(xs), max(xs), min(ys), max(ys)
     across = (right - left) or 1.0

@@ -15,6 +15,7 @@ from slipway_gateway.identity.dependencies import Context
 from slipway_gateway.identity.domain import User
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.web.access import PageForm, PageUser
+from slipway_gateway.web.attempts import evidence_lines, usage_charts
 from slipway_gateway.web.charts import Chart, charts_of
 from slipway_gateway.web.errors import PageRoute
 from slipway_gateway.web.pager import Offset, pager_of, part
@@ -79,7 +80,12 @@ async def execution(
     async with context.db.read() as session:
         transitions = await PageStore(session).transitions(detail.execution.id)
     outputs = await context.data.datums.outputs_of(detail.execution.id)
-    waiting, charts = await asyncio.gather(_waiting(context, user, detail), _charts(context, detail))
+    waiting, charts, usage, attempts = await asyncio.gather(
+        _waiting(context, user, detail),
+        _charts(context, detail),
+        usage_charts(context.logs, detail.execution.id),
+        context.failures.attempts(detail.execution.id),
+    )
     return render(
         request,
         "execution.html",
@@ -92,6 +98,8 @@ async def execution(
         outputs=outputs,
         waiting=waiting,
         charts=charts,
+        usage=usage,
+        attempts=[(one, evidence_lines(one)) for one in attempts],
         variables={
             key: {"value": one.value, "secret": one.secret is not None}
             for key, one in sorted(detail.spec.environment_variables.items())

@@ -26,6 +26,7 @@ router = APIRouter(prefix="/p/{owner}/{name}", include_in_schema=False, route_cl
 
 _RECENT = 10
 _FEW = 5
+_FAILURE_DAYS = 30
 
 
 async def project_at(context: GatewayContext, user: User, owner: str, name: str) -> Project:
@@ -60,6 +61,8 @@ async def overview(request: Request, owner: str, name: str, user: PageUser, cont
         commits=commits.items,
         executions=executions,
         files=files.items,
+        failures=await context.failures.failures(project.id, days=_FAILURE_DAYS, limit=_FEW),
+        failure_days=_FAILURE_DAYS,
     )
 
 

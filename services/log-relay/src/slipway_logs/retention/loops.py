@@ -7,6 +7,7 @@ from slipway_db import Database
 from slipway_kit.clock import Clock
 from slipway_kit.logging import get_logger
 from slipway_logs.archive.store import ArchiveStore
+from slipway_logs.usage.store import UsageStore
 from slipway_storage import ObjectStore
 from slipway_storage.keys import log_key
 
@@ -43,5 +44,6 @@ class RetentionLoop:
                 await self.store.delete(key)
             async with self.db.transaction() as session:
                 await ArchiveStore(session).mark_purged(log.attempt_id)
+                await UsageStore(session).delete(log.attempt_id)
             _log.info("log_purged", attempt_id=str(log.attempt_id), objects=len(keys))
         return len(due)

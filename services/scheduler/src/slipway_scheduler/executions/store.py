@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_scheduler.executions.domain import AttemptFate, Execution, OpenAttempt, Transition
 from slipway_schemas.executions import ExecutionCreated, ExecutionDraft
+from slipway_schemas.failures import fingerprint, is_failure, last_error_line
 from slipway_schemas.lifecycles import EndReason, ExecutionStatus
 
 _LOADED = """
@@ -78,7 +79,8 @@ VALUES (:id, :before, :after, :reason, :message, :actor, :attempt_id, clock_time
 """)
 _END_ATTEMPT = text("""
 UPDATE attempts SET ended_at = now(), phase = 'ended', superseded = :superseded, exit_code = :exit_code,
-    end_reason = :reason, total_lines = :lines, total_outputs = :outputs, total_metadata = :metadata
+    end_reason = :reason, end_message = :message, end_evidence = CAST(:evidence AS jsonb), fingerprint = :fingerprint,
+    failure_line = :line, total_lines = :lines, total_outputs = :outputs, total_metadata = :metadata
 WHERE id = :attempt_id
 """)
 _END_LEASE = text("DELETE FROM leases WHERE attempt_id = ANY(CAST(:ids AS uuid[])) RETURNING worker_id")
@@ -343,8 +345,14 @@ def _record_parameters(change: Change) -> dict[str, Any]:
 
 def _attempt_parameters(change: Change) -> dict[str, Any]:
     wanted, attempt = change.transition, change.execution.attempt
+    failed = wanted.reason is not None and is_failure(wanted.reason)
+    line = last_error_line(wanted.evidence.get("last_lines", ())) or wanted.message
     return {
         "attempt_id": attempt.id if attempt else None,
+        "message": wanted.message,
+        "evidence": json.dumps(dict(wanted.evidence)),
+        "fingerprint": fingerprint(wanted.reason, wanted.exit_code, line) if failed and wanted.reason else None,
+        "line": line if failed else None,
         "superseded": wanted.fate is AttemptFate.SUPERSEDE,
         "exit_code": wanted.exit_code,
         "reason": wanted.reason.value if wanted.reason else None,

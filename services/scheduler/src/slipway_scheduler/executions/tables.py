@@ -129,6 +129,11 @@ class AttemptRow(SchedulerBase):
     ended_at: Mapped[datetime | None]
     exit_code: Mapped[int | None] = mapped_column(BIG)
     end_reason: Mapped[str | None]
+    end_message: Mapped[str | None]
+    end_evidence: Mapped[dict[str, Any] | None]
+    fingerprint: Mapped[str | None]
+    """Equal for failures of the same kind; None for attempts that did not fail."""
+    failure_line: Mapped[str | None]
     total_lines: Mapped[int | None] = mapped_column(BIG)
     total_outputs: Mapped[int | None] = mapped_column(BIG)
     total_metadata: Mapped[int | None] = mapped_column(BIG)

@@ -17,7 +17,8 @@ FROM executions e LEFT JOIN attempts a ON a.id = e.attempt_id
 
 ATTEMPT_V1 = """
 SELECT id, execution_id, number, worker_id, environment_id, phase, superseded, created_at, accepted_at, user_code_at,
-    ended_at, exit_code, end_reason, total_lines, total_outputs, total_metadata
+    ended_at, exit_code, end_reason, total_lines, total_outputs, total_metadata, detail, end_message, end_evidence,
+    fingerprint, failure_line
 FROM attempts
 """
 
@@ -41,10 +42,11 @@ SELECT w.id, w.environment_id, w.hostname, w.runtime,
     jsonb_build_object('slots', s.free_slots, 'cpus', s.free_cpus, 'memory_bytes', s.free_memory_bytes,
         'gpus', s.free_gpus) AS free,
     CASE WHEN NOT s.reachable OR s.last_seen_at < now() - interval '35 seconds' THEN 'unreachable'
-        WHEN s.draining OR w.drain_wanted THEN 'draining' ELSE 'connected' END AS state,
+        WHEN s.draining OR w.drain_wanted THEN 'draining' WHEN s.refusal = 'disk' THEN 'disk full' ELSE 'connected' END
+        AS state,
     s.last_seen_at, w.agent_version,
     (SELECT count(*) FROM leases l WHERE l.worker_id = w.id) AS attempts,
-    s.refusal, s.refusal_message, s.clock_skew_seconds
+    s.refusal, s.refusal_message, s.clock_skew_seconds, s.disk_free_bytes, s.disk_total_bytes
 FROM workers w JOIN worker_states s ON s.worker_id = w.id
 """
 

@@ -86,12 +86,13 @@ _BY_TOKEN = text(
 _SEEN = text("""
 UPDATE worker_states s SET last_seen_at = now(), reachable = true, draining = g.draining, free_slots = g.slots,
     free_cpus = g.cpus, free_memory_bytes = g.memory_bytes, free_gpus = g.gpus, refusal = g.refusal,
-    refusal_message = g.refusal_message,
+    refusal_message = g.refusal_message, disk_free_bytes = g.disk_free, disk_total_bytes = g.disk_total,
     clock_skew_seconds = coalesce(extract(epoch FROM g.sent_at - clock_timestamp()), s.clock_skew_seconds)
 FROM unnest(CAST(:ids AS uuid[]), CAST(:draining AS boolean[]), CAST(:slots AS integer[]),
     CAST(:cpus AS double precision[]), CAST(:memory AS bigint[]), CAST(:gpus AS integer[]),
-    CAST(:refusals AS text[]), CAST(:messages AS text[]), CAST(:sent_at AS timestamptz[]))
-    AS g (worker_id, draining, slots, cpus, memory_bytes, gpus, refusal, refusal_message, sent_at)
+    CAST(:refusals AS text[]), CAST(:messages AS text[]), CAST(:sent_at AS timestamptz[]),
+    CAST(:disk_free AS bigint[]), CAST(:disk_total AS bigint[]))
+    AS g (worker_id, draining, slots, cpus, memory_bytes, gpus, refusal, refusal_message, sent_at, disk_free, disk_total)
 WHERE s.worker_id = g.worker_id
 """)
 _LEASES = text("""
@@ -200,6 +201,7 @@ class WorkerStore:
     async def seen(self, said: Sequence[tuple[Worker, SyncRequest]]) -> None:
         """Store what workers said of themselves, in one statement."""
         free = [request.free for _, request in said]
+        disks = [request.disk for _, request in said]
         await self._session.execute(
             _SEEN,
             {
@@ -212,6 +214,8 @@ class WorkerStore:
                 "refusals": [request.refusal or "" for _, request in said],
                 "messages": [request.refusal_message for _, request in said],
                 "sent_at": [request.at for _, request in said],
+                "disk_free": [disk.free_bytes if disk else None for disk in disks],
+                "disk_total": [disk.total_bytes if disk else None for disk in disks],
             },
         )
 

@@ -54,6 +54,8 @@ class WorkerStateRow(SchedulerBase):
     refusal_message: Mapped[str] = mapped_column(server_default=text("''"))
     clock_skew_seconds: Mapped[float | None] = mapped_column(Float(53))
     """How far its clock was ahead of the database's at its last sync."""
+    disk_free_bytes: Mapped[int | None] = mapped_column(BIG)
+    disk_total_bytes: Mapped[int | None] = mapped_column(BIG)
 
 
 class LeaseRow(SchedulerBase):

@@ -8,14 +8,17 @@ from slipway_kit.clock import Clock
 from slipway_kit.errors import SlipwayError, Unauthorized
 from slipway_kit.logging import get_logger
 from slipway_kit.tasks import cancel_and_wait
-from slipway_schemas.workers import Refusal, SyncAnswer, SyncRequest, WorkerRegister
+from slipway_schemas.workers import DiskReport, Refusal, SyncAnswer, SyncRequest, WorkerRegister
 from slipway_worker.agent.attempts import AttemptTable
 from slipway_worker.agent.scheduler_client import SchedulerClient
+from slipway_worker.cache.input_cache import InputCache
+from slipway_worker.machine.disk import Disk, gib
 from slipway_worker.machine.preemption import Notice
 
 _LOG = get_logger()
 _HELD_SECONDS: Final = 20.0
 _GATHER_SECONDS: Final = 0.002
+_DISK_SECONDS: Final = 1.0
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 3.0
 
@@ -34,12 +37,17 @@ class WorkerAgent:
         wake: asyncio.Event,
         who: Callable[[], WorkerRegister],
         clock: Clock,
+        disk: Disk,
+        cache: InputCache,
     ) -> None:
         self._scheduler = scheduler
         self._attempts = attempts
         self._wake = wake
         self._who = who
         self._clock = clock
+        self._disk = disk
+        self._cache = cache
+        self._disk_full = False
         self._draining = False
         self._notice: Notice | None = None
         self.synced = False
@@ -100,7 +108,20 @@ class WorkerAgent:
         self._apply(answer)
 
     async def _news(self) -> None:
-        await self._wake.wait()
+        """Wait for something to say: of the attempts, or that the disk has become full or has room again."""
+        while True:
+            try:
+                async with asyncio.timeout(_DISK_SECONDS):
+                    await self._wake.wait()
+                    break
+            except TimeoutError:
+                before = self._disk_full
+                disk = self._disk_report()
+                if disk is not None and disk.full:
+                    # The cache is a help, not a reason to refuse work.
+                    await self._cache.make_room(self._disk.mark(disk.total_bytes) - disk.free_bytes)
+                if self._disk_full != before:
+                    break
         await asyncio.sleep(_GATHER_SECONDS)
 
     def _request(self) -> SyncRequest:
@@ -110,7 +131,8 @@ class WorkerAgent:
         renew = identity.renew_seconds if identity is not None else _HELD_SECONDS
         held = min(renew, _HELD_SECONDS) if reports else _HELD_SECONDS
         free = self._attempts.free()
-        refusal, message = self._refusal()
+        disk = self._disk_report()
+        refusal, message = self._refusal(disk)
         if refusal is not None:
             free = free.model_copy(update={"slots": 0})
         return SyncRequest(
@@ -121,17 +143,35 @@ class WorkerAgent:
             refusal=refusal,
             refusal_message=message,
             at=self._clock.now(),
+            disk=disk,
             # The first answer comes at once: until then the worker does not count as ready.
             wait_seconds=held if self.synced and not facts else 0.0,
         )
 
-    def _refusal(self) -> tuple[Refusal | None, str]:
+    def _refusal(self, disk: DiskReport | None) -> tuple[Refusal | None, str]:
         """Why nothing new is taken, if so."""
         if self._notice is not None:
             return Refusal.PREEMPTED, self._notice.text
         if self._draining:
             return Refusal.DRAINING, "It was asked to finish what it has and take no more."
+        if disk is not None and disk.full:
+            return Refusal.DISK, f"Its disk is full: {gib(disk.free_bytes)} free of {gib(disk.total_bytes)}."
         return None, ""
+
+    def _disk_report(self) -> DiskReport | None:
+        try:
+            disk = self._disk.report()
+        except OSError as error:
+            _LOG.warning("disk_not_read", error=str(error))
+            return None
+        if disk.full != self._disk_full:
+            self._disk_full = disk.full
+            _LOG.warning(
+                "worker_disk_full" if disk.full else "worker_disk_has_room",
+                free_bytes=disk.free_bytes,
+                total_bytes=disk.total_bytes,
+            )
+        return disk
 
     def _apply(self, answer: SyncAnswer) -> None:
         # The order is given until it shows in the request; it ends with the next registration.

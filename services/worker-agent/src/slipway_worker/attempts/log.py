@@ -53,6 +53,10 @@ class AttemptLog:
         """Number of metadata records, complete after `close`."""
         return self._reader.records if self._reader else 0
 
+    def last_lines(self) -> list[dict[str, str]]:
+        """The last lines that the run printed, redacted, oldest first; complete after `close`."""
+        return self._reader.last_lines() if self._reader else []
+
     def say(self, text: str) -> None:
         """Add a line to the `status` stream."""
         self._journal.say(text, self._reader.position if self._reader else 0)

@@ -43,6 +43,7 @@ def make_plan(
     secrets: Mapping[str, str],
     gpus: tuple[int, ...],
     addresses: tuple[str, ...],
+    disk_patience: float = 600.0,
 ) -> tuple[AttemptPlan, tuple[str, ...]]:
     """The plan, and status lines about what was asked for and is not given."""
     spec, rules, container = document.spec, document.environment, settings.container
@@ -81,7 +82,7 @@ def make_plan(
             cpus=controls.cpus or resources.cpus_max or None,
             cpu_set=controls.cpu_set,
             memory_bytes=resources.memory_max_bytes or default_memory(settings),
-            pids=container.pids,
+            pids=container.pids_limit,
             gpus=tuple(str(index) for index in gpus),
         ),
         limits=RunLimits(
@@ -89,6 +90,7 @@ def make_plan(
             no_output_timeout=spec.no_output_timeout_seconds or rules.default_no_output_timeout_seconds or None,
             int_grace=rules.stop_int_grace_seconds,
             term_grace=rules.stop_term_grace_seconds,
+            disk_patience=disk_patience,
         ),
         network=network,
         mounts=tuple(mounts),

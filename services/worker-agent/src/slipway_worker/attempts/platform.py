@@ -17,9 +17,11 @@ from slipway_schemas.attempts import (
     UploadTicket,
 )
 from slipway_schemas.logs import LogsAnswer
+from slipway_schemas.usage import UsageAnswer, UsageBatch
 
 _CALL_SECONDS: Final = 60.0
 _LOG_SECONDS: Final = 30.0
+_USAGE_SECONDS: Final = 10.0
 _PIECE_BYTES: Final = 256 * 1024
 
 
@@ -70,6 +72,10 @@ class AttemptPlatform:
             )
         except Conflict as error:
             raise _meaning(error) from error
+
+    async def send_usage(self, batch: UsageBatch) -> UsageAnswer:
+        """Have samples of what the run uses kept."""
+        return await self._api.post("/workers/v1/usage", body=batch, result=UsageAnswer, timeout=_USAGE_SECONDS)
 
     async def send(self, frames: bytes) -> LogsAnswer:
         """Send log frames, or nothing to ask where to continue."""

@@ -25,6 +25,7 @@ from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.cache.input_cache import CachedFile
 from slipway_worker.images.pulling import ensure_image
 from slipway_worker.inputs.fetching import InputFetcher
+from slipway_worker.machine.disk import gib
 
 _CODE_HASHES: Final[tuple[HashName, ...]] = ("sha256",)
 
@@ -103,6 +104,7 @@ class Preparation:
             secrets={secret.name: secret.value for secret in materials.secrets},
             gpus=self._record.state.gpus,
             addresses=self._services.addresses,
+            disk_patience=self._services.settings.disk.patience_seconds,
         )
         prepared = await runtime.prepare(plan)
         for notice in (*notices, *prepared.notices):
@@ -110,7 +112,7 @@ class Preparation:
         return prepared.spec
 
     def _enter(self, phase: AttemptPhase) -> None:
-        self._record.change(phase=phase)
+        self._record.enter(phase, self._services.clock.now())
         self._services.wake()
 
     async def _unpack_code(self, code: CodeArchive | None) -> None:
@@ -143,11 +145,34 @@ class Preparation:
             ) from error
         self._say(f"Commit {self._document.spec.code.identifier} unpacked ({code.size} bytes)")
 
+    async def _check_room(self, inputs: tuple[ResolvedInput, ...]) -> None:
+        """Have room for the inputs whose size is known, at the cost of the cache. Raises `AttemptFailure`."""
+        cache, disk = self._services.cache, self._services.disk
+        wanted = sum(
+            [
+                file.size or 0
+                for one in inputs
+                if one.download == "always"
+                for file in one.files
+                if not await cache.has(file.cache_key)
+            ]
+        )
+        shortage = wanted - disk.report().free_bytes
+        if shortage > 0 and await cache.make_room(shortage) < shortage:
+            have = disk.report()
+            raise AttemptFailure(
+                EndReason.DISK_FULL,
+                f"The inputs need {gib(wanted)} of disk, but worker {self._services.hostname} has "
+                f"{gib(have.free_bytes)} free of {gib(have.total_bytes)}.",
+                retryable=True,
+            )
+
     async def _new_code_url(self) -> str:
         materials = await self._platform.materials(MaterialsRequest(want=("code",)))
         return materials.code.url if materials.code is not None else ""
 
     async def _fetch_inputs(self, inputs: tuple[ResolvedInput, ...]) -> tuple[ResolvedInput, ...]:
+        await self._check_room(inputs)
         directory = self._record.layout.valohai / "inputs"
         # What an earlier try left is fetched again; most of it comes from the cache.
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)

@@ -46,6 +46,10 @@ class AttemptState(BaseModel):
 
     assignment: Assignment
     phase: AttemptPhase = AttemptPhase.ASSIGNED
+    phase_times: dict[AttemptPhase, datetime] = {}
+    """When each phase began, by this machine's clock."""
+    launched_us: int = 0
+    """When the run was launched, by the clock of the kernel's log."""
     launched: bool = False
     """Set before the run is started: from then on it is never started again."""
     user_code_started: bool = False
@@ -102,6 +106,11 @@ class AttemptRecord:
         """Delete the attempt's directory. The record goes first: a directory without one holds nothing wanted."""
         (self.layout.root / _RECORD_FILE).unlink(missing_ok=True)
         self.layout.remove()
+
+    def enter(self, phase: AttemptPhase, at: datetime, **changes: object) -> None:
+        """Begin a phase. One that is entered again keeps the time of its first beginning."""
+        times = {**self._state.phase_times, phase: self._state.phase_times.get(phase, at)}
+        self.change(phase=phase, phase_times=times, **changes)
 
     def add_fact(self, kind: str, at: datetime, **fields: object) -> None:
         """Remember a fact until it is answered. A kind is told once."""

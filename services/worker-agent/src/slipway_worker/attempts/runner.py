@@ -10,11 +10,12 @@ from slipway_kit.errors import Conflict
 from slipway_kit.logging import get_logger
 from slipway_kit.tasks import cancel_and_wait
 from slipway_runtime.errors import ContainerError
-from slipway_runtime.layout import ShimSpec
+from slipway_runtime.layout import ExitRecord, ShimSpec
 from slipway_runtime.runtimes.protocol import RunHandle
 from slipway_schemas.executions import Resources
 from slipway_schemas.lifecycles import AttemptPhase, EndReason
 from slipway_schemas.workers import AttemptReport
+from slipway_worker.attempts.findings import look
 from slipway_worker.attempts.log import AttemptLog
 from slipway_worker.attempts.outcome import (
     STOPPED_CODE,
@@ -29,12 +30,14 @@ from slipway_worker.attempts.record import AttemptRecord, Ending, StopLevel
 from slipway_worker.attempts.secrets import keep_secrets, kept_secrets
 from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.attempts.stop_condition import StopCondition
+from slipway_worker.machine.kernel import kernel_time_us
 from slipway_worker.machine.preemption import Notice
 from slipway_worker.outputs.collecting import OutputCollector
 from slipway_worker.outputs.ledger import UploadLedger
 from slipway_worker.outputs.uploading import Uploader
 from slipway_worker.shim.client import ShimHandle, ShimUnreachable
 from slipway_worker.spool.reading import NumberedRecord
+from slipway_worker.usage.sampling import UsageSampler
 
 _LOG = get_logger()
 _OUTPUT_PATIENCE_SECONDS: Final = 2.0
@@ -42,6 +45,8 @@ _POLL_SECONDS: Final = 0.02
 _RETRY_SECONDS: Final = 0.5
 _KILL_SECONDS: Final = 30.0
 _SHIM_SECONDS: Final = 5.0
+_USAGE_SECONDS: Final = 10.0
+_LONGEST_ERROR: Final = 1000
 
 R = TypeVar("R")
 
@@ -70,6 +75,15 @@ class AttemptRunner:
         self._handle: RunHandle = ShimHandle(record.layout)
         self._notice: Notice | None = None
         self._collector_registered = 0
+        self._usage = UsageSampler(
+            str(record.attempt_id),
+            record.layout,
+            services.runtime,
+            services.clock,
+            services.settings.usage,
+            self._platform.send_usage,
+            record.state.gpus,
+        )
         self._ledger = UploadLedger(record.layout.root / "outputs.jsonl")
 
     @property
@@ -162,11 +176,11 @@ class AttemptRunner:
                 f"Execution #{document.counter}, attempt {document.number}, on worker {self._services.hostname} "
                 f"({self._services.runtime.name} runtime)"
             )
-        self._record.change(phase=AttemptPhase.PREPARING)
+        self._record.enter(AttemptPhase.PREPARING, self._now())
         self._services.wake()
         try:
             spec = await self._unless_stopped(self._prepare())
-            self._record.change(phase=AttemptPhase.RUNNING, launched=True)
+            self._record.enter(AttemptPhase.RUNNING, self._now(), launched=True, launched_us=kernel_time_us())
             await self._launch(spec)
         except _Stopped:
             self._record.change(stop_level=self._wanted)
@@ -182,8 +196,19 @@ class AttemptRunner:
             if failure.reason == EndReason.INTERNAL and not isinstance(error, AttemptFailure):
                 _LOG.exception("attempt_failed", attempt=str(self._record.attempt_id))
             self._log.say(f"The execution could not be started: {failure.message}")
+            evidence = {
+                "runtime": self._services.runtime.name,
+                "failed_in": self._record.state.phase.value,
+                "error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR],
+            }
             self._decide(
-                Ending(reason=failure.reason, message=failure.message, retryable=failure.retryable, at=self._now())
+                Ending(
+                    reason=failure.reason,
+                    message=failure.message,
+                    retryable=failure.retryable,
+                    evidence=evidence,
+                    at=self._now(),
+                )
             )
         if self._record.state.ending is not None:
             await self._open_log_anyway()
@@ -223,6 +248,7 @@ class AttemptRunner:
         helpers = [
             asyncio.create_task(self._collector().watch(), name="live-outputs"),
             asyncio.create_task(self._deliver_stops(), name="stops"),
+            asyncio.create_task(self._usage.run(), name="usage"),
         ]
         try:
             while (record := self._handle.exit_record()) is None:
@@ -235,10 +261,24 @@ class AttemptRunner:
             for helper in helpers:
                 await cancel_and_wait(helper)
         self._note_user_code()
-        ending = ending_of_run(record, self._record.state)
+        ending = await self._judge(record)
         self._decide(ending)
         await self._log.output_read(_OUTPUT_PATIENCE_SECONDS)
         self._log.say(f"Exit code {record.code}. {ending.message}")
+
+    async def _judge(self, record: ExitRecord) -> Ending:
+        """Look at what is left of the run, and decide why it ended."""
+        services, state = self._services, self._record.state
+        findings = await look(
+            record,
+            self._record.layout,
+            services.runtime,
+            self._usage,
+            services.disk,
+            self._document.spec.resources.memory_max_bytes or None,
+            state.launched_us,
+        )
+        return ending_of_run(record, state, findings, services.runtime.name)
 
     async def _deliver_stops(self) -> None:
         """Hand stop orders to whoever looks after the run."""
@@ -321,7 +361,7 @@ class AttemptRunner:
         ending = self._ending()
         outputs = 0
         if self._record.state.launched:
-            self._record.change(phase=AttemptPhase.UPLOADING)
+            self._record.enter(AttemptPhase.UPLOADING, self._now())
             self._services.wake()
             try:
                 outputs = await self._collect_outputs()
@@ -338,7 +378,11 @@ class AttemptRunner:
             "metadata_lines": self._log.records,
             "reason": ending.reason,
             "message": ending.message,
-            "evidence": ending.evidence,
+            "evidence": {
+                **ending.evidence,
+                "phases": {phase.value: at.isoformat() for phase, at in self._record.state.phase_times.items()},
+                "last_lines": self._log.last_lines(),
+            },
         }
         if ending.code is not None:
             self._record.add_fact("exited", ending.at, code=ending.code, **totals)
@@ -346,6 +390,12 @@ class AttemptRunner:
             self._record.add_fact("failed", ending.at, retryable=ending.retryable, **totals)
         self._record.change(phase=AttemptPhase.ENDED)
         self._services.wake()
+
+    async def _send_usage(self) -> None:
+        """The last samples, while there is something else to wait for: the execution's end does not wait for them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_USAGE_SECONDS):
+                await self._usage.send()
 
     async def _collect_outputs(self) -> int:
         collector = self._collector()
@@ -375,6 +425,7 @@ class AttemptRunner:
 
     async def _finish_up(self) -> None:
         """Wait until the scheduler has the facts and the log store the log; then nothing is kept here."""
+        await self._send_usage()
         if self._record.state.facts:
             await self._answered.wait()
         await self._log.until_durable()

@@ -7,6 +7,7 @@ from slipway_kit.clock import Clock
 from slipway_kit.transfer import ClientSession
 from slipway_runtime.runtimes.protocol import ContainerRuntime
 from slipway_worker.cache.input_cache import InputCache
+from slipway_worker.machine.disk import Disk
 from slipway_worker.settings import WorkerSettings
 from slipway_worker.shim.client import ZygoteClient
 
@@ -20,6 +21,7 @@ class AttemptServices:
     runtime: ContainerRuntime
     zygote: ZygoteClient
     cache: InputCache
+    disk: Disk
     transfers: ClientSession
     hostname: str
     addresses: tuple[str, ...]

@@ -94,6 +94,23 @@ class InputCache:
         await self.evict()
         return known
 
+    async def has(self, key: str) -> bool:
+        """Whether the content of `key` is there."""
+        return await asyncio.to_thread(_read_entry, self._directory(key), key) is not None
+
+    async def make_room(self, wanted_bytes: int) -> int:
+        """Remove the least recently used content that nobody uses, until so much is freed; how much that was."""
+        async with self._evicting:
+            entries = await asyncio.to_thread(lambda: list(_entries(self._root)))
+            freed = 0
+            for entry in sorted(entries, key=lambda entry: entry.used_at):
+                if freed >= wanted_bytes:
+                    break
+                if entry.directory not in self._pins:
+                    await asyncio.to_thread(shutil.rmtree, entry.directory, ignore_errors=True)
+                    freed += entry.size
+            return freed
+
     async def evict(self) -> None:
         """When there is more than the high water mark, remove the least recently used down to the low one."""
         async with self._evicting:

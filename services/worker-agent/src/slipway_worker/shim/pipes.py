@@ -41,12 +41,17 @@ class PipeCopier:
         self._on_output = on_output
         self._silence: dict[int, Timer] = {}
         self._last_read: dict[int, float] = {}
+        self._blocked_since: float | None = None
         self.pipes = (Pipe(STDOUT, directory / "stdout"), Pipe(STDERR, directory / "stderr"))
         self._listen()
 
     def totals(self) -> dict[str, int]:
         """Bytes copied by stream."""
         return {"stdout": self.pipes[0].total, "stderr": self.pipes[1].total}
+
+    def blocked_seconds(self) -> float:
+        """How long output has been waiting for room on the disk; 0 when it does not."""
+        return 0.0 if self._blocked_since is None else time.monotonic() - self._blocked_since
 
     def drain(self) -> None:
         """Copy what is left when nobody writes any more, waiting for room on the disk if need be."""
@@ -69,6 +74,7 @@ class PipeCopier:
         if not self._spool.blocked and self._copy(pipe) and pipe.inside_line and pipe.stream not in self._silence:
             self._watch_silence(pipe, _SILENCE_SECONDS)
         if self._spool.blocked:
+            self._blocked_since = time.monotonic()
             for other in self.pipes:
                 self._reactor.remove_reader(other.descriptor)
             self._reactor.call_later(_DISK_RETRY_SECONDS, self._retry_disk)
@@ -104,6 +110,7 @@ class PipeCopier:
         if self._spool.blocked:
             self._reactor.call_later(_DISK_RETRY_SECONDS, self._retry_disk)
         else:
+            self._blocked_since = None
             self._listen()
 
     def _wait_for_disk(self) -> None:

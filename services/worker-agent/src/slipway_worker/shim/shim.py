@@ -8,7 +8,7 @@ import traceback
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from slipway_runtime.layout import (
     AttemptLayout,
@@ -26,6 +26,8 @@ from slipway_worker.shim.pipes import PipeCopier
 from slipway_worker.shim.process import ProcessRun
 from slipway_worker.shim.reactor import Reactor, Timer
 from slipway_worker.shim.spool import SpoolWriter
+
+_DISK_RETRY_SECONDS: Final = 1.0
 
 
 class Shim:
@@ -57,12 +59,29 @@ class Shim:
         control = ControlSocket(self._reactor, self._layout.socket, self._handle)
         write_private_json(self._layout.shim_file, asdict(identity))
         self._set_timers()
+        self._reactor.call_later(_DISK_RETRY_SECONDS, self._check_disk)
         self._run.start()
         self._reactor.run_until(lambda: self._result is not None)
+        self._give_up_reserve()
         self._copier.drain()
-        self._spool.close()
-        self._record().write(self._layout.exit_file)
+        self._write_end()
         control.close()
+
+    def _write_end(self) -> None:
+        """Make everything durable and say so; on a full disk for as long as it takes, for nobody else knows the end."""
+        while True:
+            try:
+                self._spool.close()
+                self._record().write(self._layout.exit_file)
+            except OSError:
+                traceback.print_exc(file=sys.stderr)
+                time.sleep(_DISK_RETRY_SECONDS)
+            else:
+                return
+
+    def _give_up_reserve(self) -> None:
+        """Free the room that was kept for what is still to be written."""
+        self._layout.reserve.unlink(missing_ok=True)
 
     def _first_start(self) -> tuple[str, float]:
         """When the attempt began, also when an earlier shim of it was lost."""
@@ -152,6 +171,14 @@ class Shim:
 
     def _note_output(self) -> None:
         self._last_output = time.monotonic()
+
+    def _check_disk(self) -> None:
+        """End a run whose output cannot be kept: its writers stand still, and nobody else will ever end it."""
+        if self._copier.blocked_seconds() <= self._limits.disk_patience:
+            self._reactor.call_later(_DISK_RETRY_SECONDS, self._check_disk)
+        elif not self._stops:
+            self._reason = "disk_full"
+            self._kill()
 
     def _check_output(self) -> None:
         left = self._last_output + (self._limits.no_output_timeout or 0.0) - time.monotonic()

@@ -14,6 +14,7 @@ from slipway_runtime.metadata import MetadataParser, MetadataRecord
 from slipway_runtime.redaction import Redactor
 from slipway_schemas.logs import LogStream
 from slipway_worker.spool.status import StatusJournal
+from slipway_worker.spool.tail import LogTail
 
 READ_BYTES: Final = 256 * 1024
 _CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
@@ -65,6 +66,7 @@ class _State:
     kept_bytes: int = 0
     dropped_bytes: int = 0
     read_bytes: int = 0
+    tail: LogTail = field(default_factory=LogTail)
 
 
 class SpoolReader:
@@ -129,6 +131,10 @@ class SpoolReader:
     def ended(self) -> bool:
         """Whether all of the raw spool and all status lines said so far have been read."""
         return self._state.ended and self._state.statuses == len(self._journal.entries)
+
+    def last_lines(self) -> list[dict[str, str]]:
+        """The last lines of what was read of the run's output."""
+        return self._state.tail.lines()
 
     def seek(self, line: int, record: int) -> None:
         """Go back to a place before this line and this metadata record; reading gives blocks that begin earlier."""
@@ -239,6 +245,8 @@ class SpoolReader:
         batch.blocks.append(NumberedBlock(state.lines, offset, block))
         state.lines += block.lines
         state.offsets[block.stream] = offset + len(block.data)
+        if block.stream != LogStream.STATUS:
+            state.tail.add(LogStream(block.stream), block.data)
 
     def _add_records(self, batch: SpoolBatch, records: Iterable[MetadataRecord], time_us: int) -> None:
         for record in records:

@@ -1,5 +1,6 @@
 """The worker's own lines of an attempt's log, with their place among the lines of the run."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from slipway_kit.clock import Clock
+from slipway_kit.logging import get_logger
 
+_LOG = get_logger()
 MAX_STATUS_BYTES: Final = 8 * 1024
 
 
@@ -39,9 +42,24 @@ class StatusJournal:
         if self.entries:
             position = max(position, self.entries[-1].position)
         entry = StatusEntry(position, int(self._clock.now().timestamp() * 1_000_000), line)
-        with self._path.open("ab", buffering=0) as file:
-            file.write(json.dumps(entry).encode() + b"\n")
+        try:
+            self._append(json.dumps(entry).encode() + b"\n")
+        except OSError as error:
+            # What is not on disk must not be sent; a status line is not worth the attempt.
+            _LOG.warning("status_line_not_kept", text=line, error=str(error))
+            return
         self.entries.append(entry)
+
+    def _append(self, line: bytes) -> None:
+        before = self._path.stat().st_size if self._path.exists() else 0
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            if self._path.exists():
+                os.truncate(self._path, before)
+            raise
 
     def last_text(self) -> str:
         """The newest line; empty when there is none."""

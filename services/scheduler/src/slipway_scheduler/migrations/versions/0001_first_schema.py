@@ -13,6 +13,12 @@ from slipway_scheduler.published import views
 revision = "0001"
 down_revision = None
 
+_ATTEMPT_V1 = """
+SELECT id, execution_id, number, worker_id, environment_id, phase, superseded, created_at, accepted_at, user_code_at,
+    ended_at, exit_code, end_reason, total_lines, total_outputs, total_metadata
+FROM attempts
+"""
+
 _WORKER_V1 = """
 SELECT w.id, w.environment_id, w.hostname, w.runtime,
     jsonb_build_object('slots', w.slots, 'cpus', w.cpus, 'memory_bytes', w.memory_bytes, 'gpus', w.gpus) AS capacity,
@@ -35,7 +41,7 @@ def upgrade() -> None:
     create_outbox(publish, "scheduler", readers=["gateway", "logs"])
     create_consumer(publish, "scheduler", publishers=["gateway"])
     views.create_view(publish, "execution_v1", views.EXECUTION_V1)
-    views.create_view(publish, "attempt_v1", views.ATTEMPT_V1)
+    views.create_view(publish, "attempt_v1", _ATTEMPT_V1)
     views.create_view(publish, "transition_v1", views.TRANSITION_V1)
     views.create_view(publish, "environment_v1", views.ENVIRONMENT_V1)
     views.create_view(publish, "worker_v1", _WORKER_V1)

@@ -12,6 +12,19 @@ from slipway_scheduler.published import views
 revision = "0002"
 down_revision = "0001"
 
+_WORKER_V1 = """
+SELECT w.id, w.environment_id, w.hostname, w.runtime,
+    jsonb_build_object('slots', w.slots, 'cpus', w.cpus, 'memory_bytes', w.memory_bytes, 'gpus', w.gpus) AS capacity,
+    jsonb_build_object('slots', s.free_slots, 'cpus', s.free_cpus, 'memory_bytes', s.free_memory_bytes,
+        'gpus', s.free_gpus) AS free,
+    CASE WHEN NOT s.reachable OR s.last_seen_at < now() - interval '35 seconds' THEN 'unreachable'
+        WHEN s.draining OR w.drain_wanted THEN 'draining' ELSE 'connected' END AS state,
+    s.last_seen_at, w.agent_version,
+    (SELECT count(*) FROM leases l WHERE l.worker_id = w.id) AS attempts,
+    s.refusal, s.refusal_message, s.clock_skew_seconds
+FROM workers w JOIN worker_states s ON s.worker_id = w.id
+"""
+
 
 def upgrade() -> None:
     """Add the columns and the index, and publish what others read of them."""
@@ -32,4 +45,4 @@ def upgrade() -> None:
     )
     publish = cast(Operations, op)  # the module stands for the operations of the running migration
     views.replace_view(publish, "execution_v1", views.EXECUTION_V1)
-    views.replace_view(publish, "worker_v1", views.WORKER_V1)
+    views.replace_view(publish, "worker_v1", _WORKER_V1)

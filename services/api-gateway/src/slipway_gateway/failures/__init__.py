@@ -1,0 +1,1 @@
+"""What happened to each attempt of an execution, and what fails in a project and how often."""

@@ -1,0 +1,1 @@
+"""What runs use of their machines: series of samples."""

@@ -1,0 +1,1 @@
+"""What runs use of the machine: measured, kept for a while, sent."""

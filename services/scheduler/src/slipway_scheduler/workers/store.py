@@ -92,7 +92,8 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:draining AS boolean[]), CAST(:slots AS i
     CAST(:cpus AS double precision[]), CAST(:memory AS bigint[]), CAST(:gpus AS integer[]),
     CAST(:refusals AS text[]), CAST(:messages AS text[]), CAST(:sent_at AS timestamptz[]),
     CAST(:disk_free AS bigint[]), CAST(:disk_total AS bigint[]))
-    AS g (worker_id, draining, slots, cpus, memory_bytes, gpus, refusal, refusal_message, sent_at, disk_free, disk_total)
+    AS g (worker_id, draining, slots, cpus, memory_bytes, gpus, refusal, refusal_message, sent_at, disk_free,
+        disk_total)
 WHERE s.worker_id = g.worker_id
 """)
 _LEASES = text("""

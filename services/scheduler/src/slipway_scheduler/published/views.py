@@ -4,7 +4,10 @@ from slipway_db import grant_view
 from slipway_db.migrations import MigrationOperations
 
 EXECUTION_V1 = """
-SELECT e.id, e.project_id, e.counter, e.status, e.end_reason, e.end_message, e.end_evidence, e.status_detail,
+SELECT e.id, e.project_id, e.counter, e.status, e.end_reason, e.end_message, e.end_evidence,
+    CASE WHEN e.status NOT IN ('started', 'stopping') OR coalesce(a.detail, '') = '' THEN e.status_detail
+        WHEN e.status_detail = '' OR (a.phase = 'uploading' AND e.status_detail NOT LIKE 'unreachable since %')
+        THEN a.detail ELSE e.status_detail END AS status_detail,
     e.step, e.title, e.environment_id, e.environment_slug, e.environment_name, e.commit_identifier, e.image,
     e.priority, e.creator_id, e.creator_name, e.owner_id, e.tags, e.created_at, e.queued_at, e.started_at,
     e.finished_at, e.updated_at,
@@ -57,3 +60,8 @@ def create_view(op: MigrationOperations, name: str, definition: str) -> None:
     """Create a view in the published schema and grant it to its readers."""
     op.execute(f"CREATE VIEW scheduler_pub.{name} AS {definition}")
     grant_view(op, f"scheduler_pub.{name}", to=READERS[name])
+
+
+def replace_view(op: MigrationOperations, name: str, definition: str) -> None:
+    """Give a view more columns at its end, or other expressions; its readers stay."""
+    op.execute(f"CREATE OR REPLACE VIEW scheduler_pub.{name} AS {definition}")

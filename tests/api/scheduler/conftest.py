@@ -1,7 +1,7 @@
 """A running scheduler on a real Postgres and Valkey, and small clients that speak for the gateway and for workers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -78,7 +78,9 @@ class Machine:
     seq: dict[UUID, int] = field(default_factory=dict)
     stop_levels: dict[UUID, int] = field(default_factory=dict)
 
-    async def sync(self, *facts: dict[str, Any], wait: float = 0, free: int | None = None) -> dict[str, Any]:
+    async def sync(
+        self, *facts: dict[str, Any], wait: float = 0, free: int | None = None, lost: Sequence[str] = ()
+    ) -> dict[str, Any]:
         left = self.capacity.slots - len(self.attempts) if free is None else free
         body = {
             "free": self.capacity.model_copy(update={"slots": left}).model_dump(),
@@ -87,6 +89,7 @@ class Machine:
                 for one, phase in self.attempts.items()
             ],
             "facts": list(facts),
+            "lost": list(lost),
             "wait_seconds": wait,
         }
         answer = await self.http.post(

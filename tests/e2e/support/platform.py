@@ -29,6 +29,8 @@ class Platform:
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slipway-e2e-")))
     port: int = field(default_factory=unused_port)
     repositories: Path | None = None
+    options: tuple[str, ...] = ()
+    """More options of `slipway up`."""
     _process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -55,6 +57,7 @@ class Platform:
                 [
                     *(str(SLIPWAY), "up", "--home", str(self.home), "--port", str(self.port)),
                     *("--runtime", self.runtime, "--processes", "split", "--slots", "4", "--stop-runs", *local),
+                    *self.options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -63,7 +66,7 @@ class Platform:
                 start_new_session=True,
             )
         deadline = time.monotonic() + READY_SECONDS
-        while f"Slipway is ready at http://127.0.0.1:{self.port}" not in self.output:
+        while "Slipway is ready at http://" not in self.output:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"slipway up is not ready:\n{self.output[-4000:]}\n{self.service_logs()}")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Final
+from uuid import UUID
 
 from slipway_kit.errors import SlipwayError, Unauthorized
 from slipway_kit.logging import get_logger
@@ -33,6 +34,7 @@ class WorkerAgent:
         self._wake = wake
         self._who = who
         self._draining = False
+        self._lost: frozenset[UUID] = frozenset()
         self.synced = False
         """Whether the scheduler has answered the last request."""
 
@@ -96,6 +98,7 @@ class WorkerAgent:
             free=free,
             attempts=reports,
             facts=facts,
+            lost=tuple(sorted(self._lost)),
             draining=self._draining,
             # The first answer comes at once: until then the worker does not count as ready.
             wait_seconds=held if self.synced and not facts else 0.0,
@@ -105,6 +108,12 @@ class WorkerAgent:
         if answer.drain != self._draining:
             self._draining = answer.drain
             _LOG.info("worker_draining" if answer.drain else "worker_resumed")
+        # Asked again at each answer, so what was said here needs no memory.
+        lost = frozenset(one for one in answer.missing if not self._attempts.has(one))
+        if lost:
+            _LOG.warning("attempts_missing", attempts=[str(one) for one in sorted(lost)])
+            self._wake.set()
+        self._lost = lost
         self._attempts.facts_done(answer.facts_done)
         for attempt_id in answer.superseded:
             self._attempts.supersede(attempt_id)

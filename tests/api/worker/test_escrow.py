@@ -8,6 +8,7 @@ import pytest
 
 from slipway_kit.errors import Invalid
 from slipway_schemas.lifecycles import AttemptPhase, EndReason
+from slipway_schemas.logs import LogStream
 from slipway_schemas.workers import Exited
 from slipway_testing.neighbours.agent_process import AgentProcess
 from slipway_testing.neighbours.platform import PlatformNeighbours
@@ -19,8 +20,13 @@ async def test_the_wait_for_the_store_says_since_when_what_is_left_and_when_it_i
     platform: PlatformNeighbours, run_worker: RunWorker
 ) -> None:
     await run_worker()
+    attempt = await platform.assign(
+        'echo go; sleep 1; cd "$VH_OUTPUTS_DIR"; for n in 1 2 3; do head -c 500000 /dev/zero > $n; done'
+    )
+    await platform.scheduler.until(
+        lambda: attempt in platform.relay.logs and platform.relay.logs[attempt].stream(LogStream.STDOUT)
+    )
     await platform.store.stop()
-    attempt = await platform.assign('cd "$VH_OUTPUTS_DIR"; for n in 1 2 3; do head -c 500000 /dev/zero > $n; done')
     await platform.scheduler.until(
         lambda: (
             attempt in platform.scheduler.reports
@@ -95,9 +101,10 @@ async def test_any_answer_of_the_store_keeps_the_files(
     answers = []
 
     def refuse_twice(key: str, query: str):  # type: ignore[no-untyped-def]
-        answers.append(key)
-        if len(answers) <= 2:
-            raise Invalid("RequestTimeout")
+        if key.startswith("data/"):
+            answers.append(key)
+            if len(answers) <= 2:
+                raise Invalid("RequestTimeout")
         return verify(key, query)
 
     monkeypatch.setattr(store, "verify", refuse_twice)
@@ -113,7 +120,9 @@ async def test_failed_and_stopped_runs_keep_their_outputs_while_the_store_is_awa
 ) -> None:
     """Also when the agent is killed while it waits."""
     attempt = await platform.assign(f'cd "$VH_OUTPUTS_DIR"; echo kept > model; echo go; {command}')
-    await platform.scheduler.until(lambda: attempt in platform.relay.logs and platform.relay.logs[attempt].stream(1))
+    await platform.scheduler.until(
+        lambda: attempt in platform.relay.logs and platform.relay.logs[attempt].stream(LogStream.STDOUT)
+    )
     await platform.store.stop()
     if reason == EndReason.USER:
         platform.scheduler.stop(attempt)

@@ -95,6 +95,7 @@ class OutputCollector:
             # What was lost again counts as moved on: only files that cannot be had end this.
             tries = tries + 1 if len(self._ledger.uploads()) == before and not self._lost else 0
             self._lost = False
+        self._progress.left({}, len(self._ledger.uploads()))
         for warning in properties.warnings:
             self._tell_once(f"Output properties: {warning}.")
         self._tell_strangers(properties.by_name)

@@ -116,7 +116,7 @@ def test_runs_go_on_while_the_network_is_cut(cable: Cable, tmp_path: Path) -> No
                 Printer(1, "text", int(seconds * 50), per_second=50, outputs=3),
                 Printer(2, "binary", int(CUT_SECONDS * 20), per_second=40, code=3),
                 Printer(3, "long", int(seconds * 20), per_second=20, output_bytes=5_000_000),
-                Printer(4, "text", 400_000, outputs=1),
+                Printer(4, "text", int(sized(80_000, 400_000, 2_000_000)), outputs=1),
             ]
             runs = [bench.run(one, environment="far") for one in printers]
             for one in runs[:3]:

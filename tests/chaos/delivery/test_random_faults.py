@@ -14,7 +14,7 @@ from tests.chaos.delivery.support import Printer, sized, transitions
 pytestmark = pytest.mark.usefixtures("mended")
 
 SEED = int(os.environ.get("SLIPWAY_CHAOS_SEED", "") or random.SystemRandom().randrange(10**6))
-SECONDS = sized(15, 40, 120)
+SECONDS = sized(12, 40, 120)
 SHARE = 0.25
 BLOWS = ("kill relay", "kill worker", "flush Valkey", "restart Postgres")
 
@@ -25,7 +25,7 @@ def _printers(chance: random.Random) -> list[Printer]:
         Printer(chance.randrange(10**6), "text", int(60 * SECONDS), per_second=60, outputs=3),
         Printer(chance.randrange(10**6), "binary", int(300 * SECONDS), per_second=300, code=1),
         Printer(chance.randrange(10**6), "long", int(40 * SECONDS), per_second=40, output_bytes=3_000_000),
-        Printer(chance.randrange(10**6), "text", int(sized(150_000, 500_000, 2_000_000)), outputs=1),
+        Printer(chance.randrange(10**6), "text", int(sized(80_000, 400_000, 2_000_000)), outputs=1),
     ]
 
 

@@ -23,7 +23,7 @@ from tests.e2e.support.platform import SLIPWAY, Platform
 pytestmark = [pytest.mark.netns]
 
 HERE, THERE = "10.213.77.1", "10.213.77.2"
-CUT_SECONDS = sized(30, 180, 600)
+CUT_SECONDS = sized(20, 180, 600)
 
 
 def ip(*args: str) -> None:

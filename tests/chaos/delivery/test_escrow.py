@@ -178,7 +178,7 @@ def _upload_to(broken: Broken, store: str | None) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("away", [Away.SILENT] if not SIZE else list(Away))
+@pytest.mark.parametrize("away", [Away.UNAVAILABLE] if not SIZE else list(Away))
 def test_the_whole_platform_is_away_for_a_worker(broken: Broken, away: Away) -> None:
     """Refused, silent, or answered by a proxy in front: the run goes on and arrives."""
     run = broken.bench.run(Printer(30 + len(away), lines=800, per_second=40))

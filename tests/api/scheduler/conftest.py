@@ -1,7 +1,7 @@
 """A running scheduler on a real Postgres and Valkey, and small clients that speak for the gateway and for workers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -89,7 +89,7 @@ class Machine:
     """What every sync says of the machine: its disk, why it takes nothing."""
 
     async def sync(
-        self, *facts: dict[str, Any], wait: float = 0, free: int | None = None, **more: Any
+        self, *facts: dict[str, Any], wait: float = 0, free: int | None = None, lost: Sequence[str] = (), **more: Any
     ) -> dict[str, Any]:
         left = self.capacity.slots - len(self.attempts) if free is None else free
         body = {
@@ -99,6 +99,7 @@ class Machine:
                 for one, phase in self.attempts.items()
             ],
             "facts": list(facts),
+            "lost": list(lost),
             "wait_seconds": wait,
             **self.condition,
             **more,

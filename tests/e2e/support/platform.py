@@ -32,6 +32,8 @@ class Platform:
     processes: str = "split"
     environment: dict[str, str] = field(default_factory=dict)
     """Variables of `slipway up`, such as settings of its services."""
+    options: tuple[str, ...] = ()
+    """More options of `slipway up`."""
     _process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -58,6 +60,7 @@ class Platform:
                 [
                     *(str(SLIPWAY), "up", "--home", str(self.home), "--port", str(self.port)),
                     *("--runtime", self.runtime, "--processes", self.processes, "--slots", "4", "--stop-runs", *local),
+                    *self.options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -66,7 +69,7 @@ class Platform:
                 start_new_session=True,
             )
         deadline = time.monotonic() + READY_SECONDS
-        while f"Slipway is ready at http://127.0.0.1:{self.port}" not in self.output:
+        while "Slipway is ready at http://" not in self.output:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"slipway up is not ready:\n{self.output[-4000:]}\n{self.service_logs()}")

@@ -76,6 +76,9 @@ def up(
     public_url: Annotated[
         str | None, typer.Option(envvar="SLIPWAY_PUBLIC_URL", help="Origin under which clients reach the platform.")
     ] = None,
+    worker_url: Annotated[
+        str | None, typer.Option(envvar="SLIPWAY_WORKER_URL", help="Origin under which workers reach the platform.")
+    ] = None,
     database_url: Annotated[
         str | None, typer.Option(envvar="SLIPWAY_DATABASE_URL", help="Use this Postgres (a superuser's URL).")
     ] = None,
@@ -102,6 +105,7 @@ def up(
         runtime=runtime.value,
         split=processes is Layout.SPLIT,
         public_url=public_url,
+        worker_url=worker_url.rstrip("/") if worker_url else None,
         database_url=database_url,
         redis_url=redis_url,
         slots=slots,

@@ -33,6 +33,7 @@ class UpOptions:
     runtime: str = "auto"
     split: bool = False
     public_url: str | None = None
+    worker_url: str | None = None
     database_url: str | None = None
     redis_url: str | None = None
     slots: int | None = None
@@ -83,7 +84,8 @@ def service_settings(
 ) -> dict[str, Settings]:
     """Settings by service name. `database_urls` has one URL per service, with that service's role."""
     neighbours = {name: ports.url(f"{name}.internal") for name in SERVICES}
-    worker_url = f"http://{_address_for_containers(options.runtime) or '127.0.0.1'}:{options.port}"
+    local_url = f"http://{_address_for_containers(options.runtime) or '127.0.0.1'}:{options.port}"
+    worker_url = options.worker_url or local_url
     store = {
         "type": "local",
         "id": "local",
@@ -131,7 +133,7 @@ def service_settings(
         "worker": {
             "http": ports.of("worker"),
             "log": {"level": options.log_level, "json": False},
-            "server_url": f"http://127.0.0.1:{options.port}",
+            "server_url": options.worker_url or f"http://127.0.0.1:{options.port}",
             "group_token_file": str(home.keys / "worker-group-token"),
             "home": str(home.worker),
             "runtime": options.runtime,

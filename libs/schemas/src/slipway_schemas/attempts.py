@@ -1,5 +1,6 @@
 """The attempt document handed to a worker, and the materials it asks the gateway for."""
 
+import unicodedata
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -112,12 +113,25 @@ class Materials(WireModel):
     """Content of `api.json` (contract 3.7)."""
 
 
+def file_name_problem(name: str) -> str | None:
+    """What is wrong with the name of a file that is to become a datum, or None. Directories are divided by `/`."""
+    if not name or len(name.encode(errors="replace")) > 800:
+        return "A file name has between 1 and 800 bytes."
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
+        return f"The file name {name!r:.100} has control characters."
+    if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in name.split("/")):
+        return f"The file name {name!r:.100} has an empty, '.' or '..' part, or one of over 255 bytes."
+    return None
+
+
 class UploadRequest(StrictModel):
-    """A file of the outputs wants to be uploaded. Asking again for the same name and size resumes."""
+    """A file of the outputs wants to be uploaded. Asking again for the same name, size and version resumes."""
 
     name: str = Field(min_length=1, max_length=1024)
     """Path relative to the outputs directory, with `/`."""
     size: int = Field(ge=0)
+    version: str = Field(default="", max_length=100)
+    """Changes with the file's bytes, so that parts of an earlier file of that name and size are never mixed in."""
 
 
 class UploadTicket(WireModel):

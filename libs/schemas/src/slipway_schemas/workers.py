@@ -144,6 +144,8 @@ class SyncRequest(WireModel):
     free: Capacity
     attempts: tuple[AttemptReport, ...] = ()
     facts: tuple[Fact, ...] = ()
+    lost: tuple[UUID, ...] = ()
+    """Of the attempts that an answer called missing: those that this worker has not got."""
     draining: bool = False
     refusal: Refusal | None = None
     refusal_message: str = ""
@@ -178,6 +180,9 @@ class SyncAnswer(WireModel):
     stops: tuple[StopOrder, ...] = ()
     superseded: tuple[UUID, ...] = ()
     """Attempts that are no longer this worker's: kill them, write nothing."""
+    missing: tuple[UUID, ...] = ()
+    """Attempts that the request should have named. A request may be late and overtaken, so its silence proves nothing:
+    a worker that really has not got them says so (`lost`)."""
     facts_done: tuple[tuple[UUID, int], ...] = ()
     """(attempt, seq) of every fact of the request that is stored; these need not be sent again."""
     drain: bool = False

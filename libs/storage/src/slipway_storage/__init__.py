@@ -12,6 +12,7 @@ from slipway_storage.store import (
     MultipartUpload,
     ObjectInfo,
     ObjectStore,
+    OpenUpload,
     SignedPut,
     UploadedPart,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "MultipartUpload",
     "ObjectInfo",
     "ObjectStore",
+    "OpenUpload",
     "S3Store",
     "S3StoreConfig",
     "SignedPut",

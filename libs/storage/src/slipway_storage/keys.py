@@ -11,6 +11,10 @@ MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_OWN_KEY = re.compile(
+    rf"data/{_UUID}/{_UUID}/|code/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.tar\.zst$|logs/\d{{4}}/\d\d/{_UUID}/{_UUID}/"
+)
 
 
 def check_key(key: str) -> str:
@@ -63,6 +67,11 @@ def code_key(sha256: str) -> str:
 def data_key(project: UUID, datum: UUID, name: str) -> str:
     """Where the bytes of a datum lie; `name` may have directories."""
     return check_key(f"data/{project}/{datum}/{name}")
+
+
+def is_slipway_key(key: str) -> bool:
+    """Whether a key is one of those that this module makes: what else lies in a bucket is somebody else's."""
+    return _OWN_KEY.match(key) is not None
 
 
 def log_key(execution: UUID, attempt: UUID, first_line: int, last_line: int, *, at: datetime) -> str:

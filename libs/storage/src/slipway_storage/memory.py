@@ -10,7 +10,7 @@ from typing import NoReturn
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.errors import NotFound, Unavailable
 from slipway_storage.keys import check_key, check_prefix
-from slipway_storage.store import Audience, MultipartUpload, ObjectInfo, SignedPut, UploadedPart
+from slipway_storage.store import Audience, MultipartUpload, ObjectInfo, OpenUpload, SignedPut, UploadedPart
 
 
 class MemoryStore:
@@ -91,6 +91,14 @@ class MemoryStore:
 
     async def abort_multipart(self, upload: MultipartUpload) -> None:
         self._refuse()
+
+    async def list_multipart(self, prefix: str = "") -> AsyncIterator[OpenUpload]:
+        nothing: tuple[OpenUpload, ...] = ()
+        for one in nothing:
+            yield one
+
+    async def sweep(self, older_than: timedelta) -> int:
+        return 0
 
     async def close(self) -> None:
         return None

@@ -60,6 +60,14 @@ class UploadedPart(BaseModel):
     size: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """An upload in parts that is neither completed nor aborted, and when it was begun, or last added to."""
+
+    upload: MultipartUpload
+    touched_at: datetime
+
+
 @runtime_checkable
 class ObjectStore(Protocol):
     """Bytes under keys. Every provider passes `slipway_testing.conformance.object_store`.
@@ -139,6 +147,17 @@ class ObjectStore(Protocol):
 
     async def abort_multipart(self, upload: MultipartUpload) -> None:
         """Forget the upload and its parts; aborting what is over is no error."""
+        ...
+
+    def list_multipart(self, prefix: str = "") -> AsyncIterator[OpenUpload]:
+        """Every upload in parts below the directory `prefix` that is neither completed nor aborted."""
+        ...
+
+    async def sweep(self, older_than: timedelta) -> int:
+        """Remove what killed processes left half written and nobody touched for so long; how many files.
+
+        Uploads in parts stay: only who began one knows whether it is still wanted.
+        """
         ...
 
     async def close(self) -> None:

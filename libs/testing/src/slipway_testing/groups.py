@@ -74,6 +74,16 @@ def _redis(config: pytest.Config) -> str | None:
     return None if find_tool("redis-server") else "redis-server is not installed; apt-get install redis-server"
 
 
+def _netns(config: pytest.Config) -> str | None:
+    if os.geteuid() != 0:
+        return "network namespaces with links between them need root"
+    if not find_tool("ip"):
+        return "ip is not installed; apt-get install iproute2"
+    if _answers("unshare", "--net", "true"):
+        return None
+    return "no network namespace can be made here; give the tests CAP_NET_ADMIN and CAP_SYS_ADMIN"
+
+
 def _kubernetes(config: pytest.Config) -> str | None:
     if os.environ.get("SLIPWAY_TEST_KUBECONFIG"):
         return None
@@ -97,6 +107,7 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "ssh": Group("needs OpenSSH's client and server", _ssh),
         "bwrap": Group("needs bubblewrap sandboxes", _bwrap),
         "redis": Group("needs Debian's redis-server", _redis),
+        "netns": Group("needs network namespaces", _netns),
         "kubernetes": Group("needs a Kubernetes cluster", _kubernetes),
         "chromium": Group("needs a Chromium browser", _chromium),
         "vh": Group("needs the published vh command (fetched once)", _vh),

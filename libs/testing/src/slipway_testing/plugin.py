@@ -46,7 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker process, and all end-to-end tests on one: they share two platforms."""
+    """Keep a file's tests on one worker process, and on one all that share platforms: e2e, and a folder of chaos."""
     for item in items:
-        end_to_end = "e2e" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("e2e" if end_to_end else str(item.path)))
+        parts = item.path.parts
+        group = "e2e" if "e2e" in parts else item.path.parent if "chaos" in parts else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))

@@ -35,6 +35,16 @@ class EgressSettings(Group):
     """Networks beyond the public internet, such as `127.0.0.0/8`."""
 
 
+class UploadSettings(Group):
+    """What happens to uploads that nobody completes."""
+
+    abandoned_after: timedelta = Field(default=timedelta(hours=24), ge=timedelta(minutes=1))
+    """Uploads of people, parts that belong to no upload, and half-written files go after this. Uploads of executions
+    that have not ended stay, however long their worker waits for the store."""
+    sweep_every: timedelta = Field(default=timedelta(minutes=10), ge=timedelta(seconds=1))
+    """How often each object store is looked through for them."""
+
+
 class GatewaySettings(ServiceSettings):
     """All settings of the gateway."""
 
@@ -58,5 +68,6 @@ class GatewaySettings(ServiceSettings):
     """Object store of code archives and data."""
     git: GitSettings
     egress: EgressSettings = EgressSettings()
+    uploads: UploadSettings = UploadSettings()
     upload_dir: Path | None = None
     """Where request bodies wait until they are stored; None = the system's folder for temporary files."""

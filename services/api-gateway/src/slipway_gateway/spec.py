@@ -9,7 +9,7 @@ from slipway_gateway.app import public_app, workers_app
 from slipway_gateway.code.loops import ArchiveLoop
 from slipway_gateway.context import GatewayContext, open_context
 from slipway_gateway.data.consumers import abort_uploads_of_ended
-from slipway_gateway.data.loops import AbortUploads
+from slipway_gateway.data.loops import AbortUploads, SweepStores
 from slipway_gateway.database import SCHEMA
 from slipway_gateway.settings import GatewaySettings
 from slipway_kit.metrics import ServiceMetrics
@@ -33,8 +33,16 @@ def schema_apps() -> Apps:
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
     relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
-    aborts = AbortUploads(context.db, context.data.stores, context.clock)
-    loops: list[Loop] = [ArchiveLoop(context.snapshots), aborts, *relay.loops()]
+    uploads = context.settings.uploads
+    aborts = AbortUploads(context.db, context.data.stores, context.clock, uploads.abandoned_after)
+    sweeps = SweepStores(
+        context.db,
+        context.data.stores,
+        context.clock,
+        abandoned_after=uploads.abandoned_after,
+        every=uploads.sweep_every,
+    )
+    loops: list[Loop] = [ArchiveLoop(context.snapshots), aborts, sweeps, *relay.loops()]
     handlers = {ExecutionStateChanged.name: abort_uploads_of_ended}
     consumer = EventConsumer(context.db, context.redis, EXECUTION_EVENTS, "scheduler", handlers)
     return [

@@ -1,7 +1,7 @@
 """What a worker calls at the gateway: materials, uploads, outputs, and the container's own token."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from slipway_gateway.data.consumers import abort_uploads_of_ended
@@ -115,7 +115,7 @@ async def test_uploads_of_ended_executions_are_aborted_after_the_grace(lab, mach
     )
     async with context.db.transaction() as session:
         await abort_uploads_of_ended(session, envelope)
-    loop = AbortUploads(context.db, context.data.stores, context.clock)
+    loop = AbortUploads(context.db, context.data.stores, context.clock, timedelta(days=1))
     assert await loop.run() == 1
     assert await loop.run() == 0
     assert (await attempt.post("uploads", {"name": "a", "size": 1})).json()["datum_id"] != ticket["datum_id"]

@@ -21,6 +21,7 @@ from slipway_storage.store import (
     Audience,
     MultipartUpload,
     ObjectInfo,
+    OpenUpload,
     SignedPut,
     UploadedPart,
     check_filename,
@@ -238,12 +239,15 @@ class LocalStore:
     async def close(self) -> None:
         return None
 
+    async def list_multipart(self, prefix: str = "") -> AsyncIterator[OpenUpload]:
+        directory = check_prefix(prefix)
+        for upload, touched in await asyncio.to_thread(lambda: list(self._uploads.list())):
+            if not directory or upload.key.startswith(f"{directory}/"):
+                yield OpenUpload(upload, datetime.fromtimestamp(touched, UTC))
+
     async def sweep(self, older_than: timedelta) -> int:
-        """Remove what killed processes and forgotten uploads left behind and nobody touched for so long;
-        how many."""
         before = self._clock.now().timestamp() - older_than.total_seconds()
-        files = await asyncio.to_thread(self._files.sweep_temporary, before)
-        return files + await asyncio.to_thread(self._uploads.sweep, before)
+        return await asyncio.to_thread(self._files.sweep_temporary, before)
 
     async def open_reader(self, key: str) -> LocalReader:
         """An object opened for reading. Raises `NotFound`. Use as a context manager."""

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from slipway_kit.errors import Invalid, NotFound
@@ -63,12 +63,15 @@ class LocalUploads:
         """The parts that are there, by number."""
         path = self.check(upload)
         found = []
-        with self._files.directory(path) as directory:
-            for name in os.listdir(directory):
-                if name.isdecimal():
-                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        found.append(UploadedPart(number=int(name), etag=etag_of(status), size=status.st_size))
+        try:
+            with self._files.directory(path) as directory:
+                for name in os.listdir(directory):
+                    if name.isdecimal():
+                        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                        if stat.S_ISREG(status.st_mode):
+                            found.append(UploadedPart(number=int(name), etag=etag_of(status), size=status.st_size))
+        except FileNotFoundError:
+            raise NotFound(f"The upload of {upload.key!r} was ended by someone else.") from None
         return sorted(found, key=lambda part: part.number)
 
     def join(self, upload: MultipartUpload, parts: Sequence[UploadedPart], target: OpenFile) -> None:
@@ -102,14 +105,20 @@ class LocalUploads:
         with suppress(FileNotFoundError), self._files.directory(UPLOADS) as directory:
             shutil.rmtree(upload_id, dir_fd=directory)
 
-    def sweep(self, older_than: float) -> int:
-        """Remove uploads to which nothing was added since `older_than` (seconds since the epoch); how
-        many."""
-        removed = 0
-        with suppress(FileNotFoundError), self._files.directory(UPLOADS) as directory:
-            for name in os.listdir(directory):
-                with suppress(FileNotFoundError):
-                    if os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime < older_than:
-                        shutil.rmtree(name, dir_fd=directory)
-                        removed += 1
-        return removed
+    def list(self) -> Iterator[tuple[MultipartUpload, float]]:
+        """Every upload, and when it was begun or last added to (seconds since the epoch)."""
+        try:
+            with self._files.directory(UPLOADS) as directory:
+                names = os.listdir(directory)
+        except FileNotFoundError:
+            return
+        for name in names:
+            file = self._files.open(f"{UPLOADS}/{name}/{_MANIFEST}")
+            if file is None:
+                continue
+            try:
+                key = json.loads(file.read(0, file.stat.st_size))["key"]
+            finally:
+                file.close()
+            with suppress(FileNotFoundError), self._files.directory(f"{UPLOADS}/{name}") as directory:
+                yield MultipartUpload(key=key, upload_id=name), os.fstat(directory).st_mtime

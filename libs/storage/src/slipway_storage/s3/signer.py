@@ -49,6 +49,23 @@ class S3Signer:
             now=self._clock.now(),
         )
 
+    def sign_bucket(self, method: str, *, expires: timedelta, query: Mapping[str, str]) -> str:
+        """The URL of one request of the services on the bucket itself."""
+        return presign(
+            method,
+            f"{self._bucket_url('own')}/",
+            query=query,
+            credentials=self._credentials,
+            region=self._config.region,
+            expires_seconds=check_lifetime(expires),
+            now=self._clock.now(),
+        )
+
+    def own_key(self, full_key: str) -> str | None:
+        """The store's name of a key of the bucket; None when it lies outside of the store's prefix."""
+        prefix = f"{self._config.prefix}/" if self._config.prefix else ""
+        return full_key.removeprefix(prefix) if full_key.startswith(prefix) else None
+
     def full_key(self, key: str) -> str:
         """The key as the bucket knows it."""
         return f"{self._config.prefix}/{key}" if self._config.prefix else key

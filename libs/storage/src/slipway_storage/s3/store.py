@@ -20,6 +20,7 @@ from slipway_storage.store import (
     Audience,
     MultipartUpload,
     ObjectInfo,
+    OpenUpload,
     SignedPut,
     UploadedPart,
     check_filename,
@@ -138,6 +139,13 @@ class S3Store:
 
     async def abort_multipart(self, upload: MultipartUpload) -> None:
         await self._uploads.abort(upload)
+
+    async def list_multipart(self, prefix: str = "") -> AsyncIterator[OpenUpload]:
+        async for upload in self._uploads.list(check_prefix(prefix)):
+            yield upload
+
+    async def sweep(self, older_than: timedelta) -> int:
+        return 0
 
     async def close(self) -> None:
         await self._uploads.close()

@@ -2,8 +2,8 @@
 here."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -13,7 +13,7 @@ from yarl import URL
 from slipway_kit.errors import Invalid, NotFound, Unavailable
 from slipway_kit.transfer import TRANSFER_ERRORS, ClientSession, transfer_session
 from slipway_storage.s3.signer import S3Signer
-from slipway_storage.store import MultipartUpload, UploadedPart, check_parts
+from slipway_storage.store import MultipartUpload, OpenUpload, UploadedPart, check_parts
 
 _REQUEST_LIFETIME = timedelta(minutes=5)
 # S3 joins the parts before it answers a completion, which may take minutes.
@@ -67,6 +67,22 @@ class S3Uploads:
         except NotFound:
             return
 
+    async def list(self, directory: str) -> AsyncIterator[OpenUpload]:
+        """Every upload below a directory that is neither completed nor aborted, from all pages."""
+        query = {"uploads": "", "prefix": self._signer.full_key(f"{directory}/" if directory else "")}
+        while True:
+            url = self._signer.sign_bucket("GET", expires=_REQUEST_LIFETIME, query=query)
+            answer = await self._send("GET", url, directory)
+            for found in answer.iterfind("{*}Upload"):
+                key = self._signer.own_key(_text(found, "Key"))
+                if key is not None:
+                    upload = MultipartUpload(key=key, upload_id=_text(found, "UploadId"))
+                    yield OpenUpload(upload, datetime.fromisoformat(_text(found, "Initiated")))
+            if answer.findtext("{*}IsTruncated") != "true":
+                return
+            query["key-marker"] = _text(answer, "NextKeyMarker")
+            query["upload-id-marker"] = _text(answer, "NextUploadIdMarker")
+
     async def close(self) -> None:
         """Close connections."""
         if self._session is not None:
@@ -83,6 +99,11 @@ class S3Uploads:
         body: bytes | None = None,
     ) -> ET.Element:
         url = self._signer.sign(method, key, expires=_REQUEST_LIFETIME, endpoint="own", query=query, headers=headers)
+        return await self._send(method, url, key, headers=headers, body=body)
+
+    async def _send(
+        self, method: str, url: str, key: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> ET.Element:
         if self._session is None:
             self._session = transfer_session()
         try:

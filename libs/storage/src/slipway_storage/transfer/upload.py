@@ -197,11 +197,22 @@ async def _send(
 ) -> str:
     """PUT a span of the file; the ETag of the answer, without quotes."""
     exact = {**headers, "Content-Length": str(length)}
-    body = _span_chunks(descriptor, start, length) if length else b""
-    async with session.put(URL(url, encoded=True), data=body, headers=exact, allow_redirects=False) as response:
-        await response.read()
-        check_status(response.status, "such upload")
-        return response.headers.get("ETag", "").strip('"')
+    idle = session.timeout.sock_read
+    loop = asyncio.get_running_loop()
+    # The session limits the wait for the answer only: a peer that takes nothing any more must end the try as well.
+    async with asyncio.timeout(idle) as silence:
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in _span_chunks(descriptor, start, length):
+                yield chunk
+                if idle is not None:
+                    silence.reschedule(loop.time() + idle)
+
+        body = chunks() if length else b""
+        async with session.put(URL(url, encoded=True), data=body, headers=exact, allow_redirects=False) as response:
+            await response.read()
+            check_status(response.status, "such upload")
+            return response.headers.get("ETag", "").strip('"')
 
 
 async def _span_chunks(descriptor: int, start: int, length: int) -> AsyncIterator[bytes]:

@@ -7,7 +7,7 @@ as a class named `Test...` and gives the fixture `store`. Stores that sign are r
 import hashlib
 import io
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -224,6 +224,17 @@ class SignedUrlConformance:
         with pytest.raises(NotFound):
             await store.list_parts(begun)
         assert await store.head("never") is None
+
+    async def test_open_uploads_are_listed(self, store: ObjectStore) -> None:
+        uploads = [await store.create_multipart(f"open/{name}") for name in ("a b&c", "ä")]
+        other = await store.create_multipart("other")
+        found = {one.upload.upload_id: one async for one in store.list_multipart("open")}
+        assert {one.upload.key for one in found.values()} == {"open/a b&c", "open/ä"}
+        assert all(one.touched_at < datetime.now(UTC) + MINUTE for one in found.values())
+        for begun in (*uploads, other):
+            assert begun.upload_id in {one.upload.upload_id async for one in store.list_multipart()}
+            await store.abort_multipart(begun)
+        assert [one async for one in store.list_multipart()] == []
 
     async def test_completion_wants_the_parts_that_were_sent(self, store: ObjectStore) -> None:
         begun = await store.create_multipart("wrong")

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from slipway_kit.auth import AttemptVerifier
+from slipway_kit.errors import Invalid
 from slipway_kit.ids import new_id
 from slipway_schemas.attempts import (
     Materials,
@@ -33,7 +34,7 @@ _LIFE = timedelta(minutes=15)
 class KeptOutputs:
     """What an attempt has uploaded and registered."""
 
-    tickets: dict[tuple[str, int], UploadTicket] = field(default_factory=dict)
+    tickets: dict[tuple[str, str], UploadTicket] = field(default_factory=dict)
     multiparts: dict[UUID, MultipartUpload] = field(default_factory=dict)
     files: dict[UUID, OutputFile] = field(default_factory=dict)
     late: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -77,10 +78,10 @@ class GatewayNeighbour:
         """`POST …/uploads`."""
         kept = self.outputs.setdefault(self._attempt(request), KeptOutputs())
         wanted = UploadRequest.model_validate_json(await request.body())
-        ticket = kept.tickets.get((wanted.name, wanted.size))
+        ticket = kept.tickets.get((wanted.name, wanted.version))
         if ticket is None or ticket.datum_id in kept.files:
             ticket = await self._ticket(kept, wanted)
-            kept.tickets[wanted.name, wanted.size] = ticket
+            kept.tickets[wanted.name, wanted.version] = ticket
         elif ticket.multipart:
             parts = await self.store.list_parts(kept.multiparts[ticket.datum_id])
             ticket = ticket.model_copy(update={"uploaded_parts": {part.number: part.etag for part in parts}})
@@ -105,7 +106,10 @@ class GatewayNeighbour:
             upload = kept.multiparts.get(file.datum_id)
             if upload is not None:
                 parts = [UploadedPart(number=number, etag=etag) for number, etag in file.etags.items()]
-                await self.store.complete_multipart(upload, parts)
+                try:
+                    await self.store.complete_multipart(upload, parts)
+                except Invalid as error:
+                    return _incomplete(error, file.datum_id)
             kept.files[file.datum_id] = file
         kept.late |= wanted.properties
         return JSONResponse(OutputsAnswer(registered=len(kept.files)).model_dump(mode="json"))
@@ -126,6 +130,12 @@ class GatewayNeighbour:
         if str(claims.attempt_id) != request.path_params["attempt"]:
             raise ValueError("the token is another attempt's")
         return claims.attempt_id
+
+
+def _incomplete(error: Invalid, datum_id: UUID) -> Response:
+    details = {"datum_id": str(datum_id)}
+    body = {"title": "no", "status": 409, "detail": error.message, "code": "upload_incomplete", "details": details}
+    return JSONResponse(body, 409)
 
 
 def _conflict() -> Response:

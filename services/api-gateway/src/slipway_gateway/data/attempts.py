@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,6 @@ from slipway_gateway.data.domain import (
     Checksums,
     Upload,
     clean_tags,
-    name_problem,
     part_bytes,
     part_count,
     part_size,
@@ -29,9 +29,17 @@ from slipway_gateway.data.uploads import datum_row
 from slipway_gateway.executions.attempts import RunningAttempt, load_attempt
 from slipway_kit.errors import Conflict, Invalid, NotFound
 from slipway_kit.ids import new_id
-from slipway_schemas.attempts import OutputFile, OutputsAnswer, OutputsRequest, PartUrls, UploadRequest, UploadTicket
+from slipway_schemas.attempts import (
+    OutputFile,
+    OutputsAnswer,
+    OutputsRequest,
+    PartUrls,
+    UploadRequest,
+    UploadTicket,
+    file_name_problem,
+)
 from slipway_schemas.tokens import AttemptClaims
-from slipway_storage import MultipartUpload, ObjectStore, UploadedPart
+from slipway_storage import MultipartUpload, ObjectInfo, ObjectStore, UploadedPart
 from slipway_storage.keys import data_key
 
 _STORE_CALLS_AT_ONCE = 16
@@ -43,23 +51,22 @@ class AttemptOutputs:
     def __init__(self, db: Database, stores: Stores) -> None:
         self._db = db
         self._stores = stores
+        self._completing: dict[UUID, asyncio.Task[ObjectInfo | None]] = {}
 
     async def ticket(self, claims: AttemptClaims, request: UploadRequest) -> UploadTicket:
-        """Where a file goes. Asking again for the same name and size resumes. Raises `Invalid`, `Conflict`."""
-        problem = name_problem(request.name)
+        """Where a file goes. Asking again for the same file resumes. Raises `Invalid`, `Conflict`."""
+        problem = file_name_problem(request.name)
         if problem is not None:
             raise Invalid(problem, field="name")
         async with self._db.transaction() as session:
             attempt = await load_attempt(session, claims)
-            upload = await UploadStore(session).open_of(attempt.id, request.name, request.size)
-            if upload is None:
-                upload = await UploadStore(session).add(_new_upload(attempt, request))
+            upload = await UploadStore(session).of_output(_new_upload(attempt, request))
         store = await self._stores.open(upload.store_id)
         if upload.part_size is None:
             signed = await store.sign_put(upload.key, expires=URL_LIFETIME, size=upload.size, audience="worker")
             return UploadTicket(datum_id=upload.id, multipart=False, url=signed.url, headers=signed.headers)
-        upload = await self._in_parts(store, upload)
-        uploaded = {part.number: part.etag for part in await store.list_parts(_multipart(upload))}
+        upload, parts = await self._in_parts(store, upload)
+        uploaded = {part.number: part.etag for part in parts}
         wanted = [n for n in range(1, _parts_of(upload) + 1) if n not in uploaded][:PART_URLS_AT_ONCE]
         return UploadTicket(
             datum_id=upload.id,
@@ -102,37 +109,63 @@ class AttemptOutputs:
             registered = await DatumStore(session).count_of_attempt(attempt.id)
         return OutputsAnswer(registered=registered, warnings=tuple(warnings))
 
-    async def _in_parts(self, store: ObjectStore, upload: Upload) -> Upload:
-        """The upload with the store's own id of it; the first request that gets one has it kept."""
+    async def _in_parts(self, store: ObjectStore, upload: Upload) -> tuple[Upload, Sequence[UploadedPart]]:
+        """The upload with the store's own id of it, and the parts that the store has.
+
+        What the store has dropped (by a rule of the bucket, or by hand) is begun anew.
+        """
         if upload.upload_id is not None:
-            return upload
+            with suppress(NotFound):
+                return upload, await store.list_parts(_multipart(upload))
         created = await store.create_multipart(upload.key)
         async with self._db.transaction() as session:
-            kept = await UploadStore(session).set_upload_id(upload.id, created.upload_id)
+            kept = await UploadStore(session).set_upload_id(upload.id, created.upload_id, instead_of=upload.upload_id)
         if kept is None:
             raise Conflict(f"The upload of {upload.name} has ended. Ask for a new ticket.", code="upload_over")
-        if kept.upload_id != created.upload_id:
-            await store.abort_multipart(created)
-        return kept
+        if kept.upload_id == created.upload_id:
+            return kept, ()
+        await store.abort_multipart(created)
+        return kept, await store.list_parts(_multipart(kept))
 
     async def _verify(self, limit: asyncio.Semaphore, upload: Upload, file: OutputFile) -> None:
         async with limit:
             store = await self._stores.open(upload.store_id)
             info = await store.head(upload.key)
+            found = "nothing" if info is None else f"{info.size} bytes"
             if info is None and upload.upload_id is not None:
-                parts = [UploadedPart(number=number, etag=etag) for number, etag in file.etags.items()]
                 try:
-                    info = await store.complete_multipart(_multipart(upload), parts)
-                except NotFound:
-                    # The answer to an earlier completion was lost, or another request was faster.
-                    info = await store.head(upload.key)
+                    info = await self._completed(store, upload, file)
+                except Invalid as error:
+                    found = error.message
             if info is None or info.size != upload.size or file.size != upload.size:
-                found = "nothing" if info is None else f"{info.size} bytes"
                 raise Conflict(
                     f"The store has {found} of {upload.name}, which should have {upload.size}. Upload it again.",
                     code="upload_incomplete",
                     details={"datum_id": str(upload.id)},
                 )
+
+    async def _completed(self, store: ObjectStore, upload: Upload, file: OutputFile) -> ObjectInfo | None:
+        """Have the store join the parts, once: it may take longer than the worker waits for one answer."""
+        running = self._completing.get(upload.id)
+        if running is None:
+            parts = [UploadedPart(number=number, etag=etag) for number, etag in file.etags.items()]
+            running = asyncio.create_task(_complete(store, upload, parts), name=f"complete-{upload.id}")
+            self._completing[upload.id] = running
+            running.add_done_callback(lambda done: self._forget(upload.id, done))
+        return await asyncio.shield(running)
+
+    def _forget(self, upload_id: UUID, done: "asyncio.Task[ObjectInfo | None]") -> None:
+        self._completing.pop(upload_id, None)
+        if not done.cancelled():
+            done.exception()  # whoever waits has it; if nobody does, the next request asks anew
+
+
+async def _complete(store: ObjectStore, upload: Upload, parts: Sequence[UploadedPart]) -> ObjectInfo | None:
+    try:
+        return await store.complete_multipart(_multipart(upload), parts)
+    except NotFound:
+        # The answer to an earlier completion was lost, or another process was faster.
+        return await store.head(upload.key)
 
 
 async def _register(
@@ -163,7 +196,11 @@ async def _register(
     for file in request.files:
         datum = known.get(file.datum_id)
         if datum is None or datum.output_execution is None or datum.output_execution.id != attempt.execution_id:
-            raise Conflict(f"{file.name} has no upload of this attempt. Ask for a ticket first.", code="upload_over")
+            raise Conflict(
+                f"{file.name} has no upload of this attempt. Ask for a ticket first.",
+                code="upload_over",
+                details={"datum_id": str(file.datum_id)},
+            )
     await pending.finish([row["id"] for row in rows])
     late = await datums.ids_by_name(attempt.id, list(request.properties))
     for name, properties in request.properties.items():
@@ -198,6 +235,7 @@ def _new_upload(attempt: RunningAttempt, request: UploadRequest) -> dict[str, An
         "key": data_key(attempt.project_id, datum_id, request.name),
         "name": request.name,
         "size": request.size,
+        "version": request.version,
         "part_size": part_size(request.size) if request.size >= MULTIPART_FROM else None,
     }
 

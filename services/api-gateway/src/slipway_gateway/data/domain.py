@@ -21,9 +21,6 @@ URL_LIFETIME: Final = timedelta(minutes=15)
 ABORT_GRACE: Final = timedelta(minutes=30)
 """How long an unfinished upload of an ended execution stays: a worker may still be on its way."""
 
-STALE_UPLOAD: Final = timedelta(days=2)
-"""Uploads of people that were never completed are aborted after this."""
-
 ALIAS_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MAX_TAGS: Final = 100
 MAX_TAG_LENGTH: Final = 128
@@ -149,17 +146,6 @@ def part_count(size: int, each: int) -> int:
 def part_bytes(size: int, each: int, number: int) -> int:
     """Bytes of one part, counted from 1."""
     return min(each, size - (number - 1) * each)
-
-
-def name_problem(name: str) -> str | None:
-    """What is wrong with the name of a file, or None. Directories are divided by `/`."""
-    if not name or len(name.encode(errors="replace")) > 800:
-        return "A file name has between 1 and 800 bytes."
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
-        return f"The file name {name!r:.100} has control characters."
-    if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in name.split("/")):
-        return f"The file name {name!r:.100} has an empty, '.' or '..' part, or one of over 255 bytes."
-    return None
 
 
 def clean_tags(tags: Sequence[str]) -> tuple[str, ...]:

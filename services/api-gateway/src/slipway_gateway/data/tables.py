@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBina
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
+from slipway_db.leases import LeaseColumns
 from slipway_db.tables import CreatedAt, UuidKey
 from slipway_gateway.database import GatewayBase
 
@@ -44,7 +45,7 @@ class UploadRow(GatewayBase):
 
     __tablename__ = "uploads"
     __table_args__ = (
-        Index("ix_uploads_attempt_id", "attempt_id", "name"),
+        Index("uq_uploads_attempt_id_name_size_version", "attempt_id", "name", "size", "version", unique=True),
         Index(None, "execution_id"),
         Index(None, "created_at"),
     )
@@ -58,10 +59,21 @@ class UploadRow(GatewayBase):
     key: Mapped[str] = mapped_column(Text)
     name: Mapped[str] = mapped_column(Text)
     size: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    """Of an output: changes with the file's bytes."""
     upload_id: Mapped[str | None] = mapped_column(Text)
     part_size: Mapped[int | None] = mapped_column(BigInteger)
     abort_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+
+
+class StoreSweepRow(LeaseColumns, GatewayBase):
+    """When an object store was swept last; the installation's own has the id `BUILT_IN_STORE_ID`."""
+
+    __tablename__ = "store_sweeps"
+
+    id: Mapped[UuidKey]
+    swept_at: Mapped[datetime | None]
 
 
 class DatumRow(GatewayBase):

@@ -11,7 +11,6 @@ from slipway_gateway.data.domain import (
     Datum,
     Upload,
     clean_tags,
-    name_problem,
 )
 from slipway_gateway.data.opening import Stores
 from slipway_gateway.data.service import DatumService
@@ -21,6 +20,7 @@ from slipway_gateway.identity.domain import User
 from slipway_gateway.projects.store import ProjectStore
 from slipway_kit.errors import Conflict, Invalid, NotFound, TooLarge
 from slipway_kit.ids import new_id
+from slipway_schemas.attempts import file_name_problem
 from slipway_storage import SignedPut
 from slipway_storage.checksums import BackgroundHash
 from slipway_storage.keys import data_key
@@ -87,7 +87,7 @@ class UploadService:
         return await self._register(user, upload, checksums, tags, {})
 
     async def _begin(self, user: User, project_id: UUID, name: str, size: int) -> Upload:
-        problem = name_problem(name)
+        problem = file_name_problem(name)
         if problem is not None:
             raise Invalid(problem, field="name")
         async with self._db.transaction() as session:

@@ -6,7 +6,8 @@ from slipway_db.migrations import MigrationOperations
 EXECUTION_V1 = """
 SELECT e.id, e.project_id, e.counter, e.status, e.end_reason, e.end_message, e.end_evidence,
     CASE WHEN e.status NOT IN ('started', 'stopping') OR coalesce(a.detail, '') = '' THEN e.status_detail
-        WHEN e.status_detail = '' OR a.phase = 'uploading' THEN a.detail ELSE e.status_detail END AS status_detail,
+        WHEN e.status_detail = '' OR (a.phase = 'uploading' AND e.status_detail NOT LIKE 'unreachable since %')
+        THEN a.detail ELSE e.status_detail END AS status_detail,
     e.step, e.title, e.environment_id, e.environment_slug, e.environment_name, e.commit_identifier, e.image,
     e.priority, e.creator_id, e.creator_name, e.owner_id, e.tags, e.created_at, e.queued_at, e.started_at,
     e.finished_at, e.updated_at,

@@ -13,9 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from slipway_kit.ids import new_id
 from slipway_schemas.workers import AttemptReport, SyncRequest, WorkerRegister
 
-FRESH_SECONDS = 2.0
-"""An attempt named by its worker within this time is not forgotten by it: two syncs may have overtaken each other."""
-
 
 @dataclass(frozen=True)
 class Worker:
@@ -34,7 +31,6 @@ class Lease:
     execution_id: UUID
     worker_id: UUID
     listed: bool
-    fresh: bool
     unreachable: bool
     stop_level: int
     stop_reason: str | None
@@ -98,8 +94,7 @@ WHERE s.worker_id = g.worker_id
 """)
 _LEASES = text("""
 SELECT attempt_id, execution_id, worker_id, listed, unreachable_since IS NOT NULL AS unreachable, stop_level,
-    stop_reason,
-    expires_at > now() + make_interval(secs => :fresh) AS fresh
+    stop_reason
 FROM leases WHERE worker_id = ANY(CAST(:workers AS uuid[])) ORDER BY attempt_id
 """)
 _RENEW = text("""
@@ -220,10 +215,9 @@ class WorkerStore:
             },
         )
 
-    async def leases(self, workers: Iterable[UUID], lease_seconds: float) -> list[Lease]:
+    async def leases(self, workers: Iterable[UUID]) -> list[Lease]:
         """Return the open attempts of these workers."""
-        parameters = {"workers": list(workers), "fresh": lease_seconds - FRESH_SECONDS}
-        rows = (await self._session.execute(_LEASES, parameters)).mappings()
+        rows = (await self._session.execute(_LEASES, {"workers": list(workers)})).mappings()
         return [Lease(**row) for row in rows]
 
     async def renew(self, listed: Sequence[tuple[UUID, UUID]], lease_seconds: float) -> None:

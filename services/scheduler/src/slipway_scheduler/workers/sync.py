@@ -93,17 +93,17 @@ class SyncService:
 
     async def _facts(self, known: Sequence[tuple[Worker, SyncRequest]]) -> dict[UUID, list[tuple[UUID, int]]]:
         attempts = await self._store.known(fact.attempt_id for _, request in known for fact in request.facts)
-        leases = await self._store.leases((worker.id for worker, _ in known), self._lease_seconds)
+        leases = await self._store.leases((worker.id for worker, _ in known))
         news: list[_News] = []
         done: dict[UUID, list[tuple[UUID, int]]] = {}
         for worker, request in known:
             if request.facts:
                 done[worker.id] = [(fact.attempt_id, fact.seq) for fact in request.facts]
                 news += _fresh_news(worker, request, attempts)
-        forgotten = _forgotten(known, leases)
+        lost = _lost(known, leases)
         found_again = _found_again(known, leases)
         concerned = {one.attempt.execution_id for one in news}
-        concerned |= {lease.execution_id for lease in (*forgotten, *found_again)}
+        concerned |= {lease.execution_id for lease in (*lost, *found_again)}
         if not concerned:
             return done
         executions = await self._executions.lock(sorted(concerned))
@@ -113,7 +113,7 @@ class SyncService:
         inputs: list[tuple[Execution, Input]] = [
             (executions[one.attempt.execution_id], one.end) for one in news if one.end is not None
         ]
-        inputs += [(executions[lease.execution_id], _worker_forgot(lease)) for lease in forgotten]
+        inputs += [(executions[lease.execution_id], _worker_lost(lease)) for lease in lost]
         await self._lifecycle.apply(inputs)
         return done
 
@@ -128,7 +128,7 @@ class SyncService:
 
     async def answers(self, known: Sequence[tuple[Worker, SyncRequest]]) -> dict[UUID, SyncAnswer]:
         """Say to each worker what differs from what it said; reads only."""
-        leases = await self._store.leases((worker.id for worker, _ in known), self._lease_seconds)
+        leases = await self._store.leases((worker.id for worker, _ in known))
         by_worker: dict[UUID, dict[UUID, Lease]] = {worker.id: {} for worker, _ in known}
         for lease in leases:
             by_worker[lease.worker_id][lease.attempt_id] = lease
@@ -147,6 +147,7 @@ class SyncService:
                 assignments=tuple(given.get(worker.id, ())),
                 stops=_stops(request, by_worker[worker.id]),
                 superseded=_superseded(worker, request, by_worker[worker.id], attempts),
+                missing=_missing(request, by_worker[worker.id]),
                 drain=worker.drain_wanted and not request.draining,
             )
             for worker, request in known
@@ -173,12 +174,15 @@ def _mentioned(request: SyncRequest) -> set[UUID]:
     return {report.attempt_id for report in request.attempts} | {fact.attempt_id for fact in request.facts}
 
 
-def _forgotten(known: Sequence[tuple[Worker, SyncRequest]], leases: Sequence[Lease]) -> list[Lease]:
-    """Attempts that a worker once named and names no more: it has lost them, for instance with its disk."""
-    named = {worker.id: _mentioned(request) for worker, request in known}
-    return [
-        lease for lease in leases if lease.listed and not lease.fresh and lease.attempt_id not in named[lease.worker_id]
-    ]
+def _lost(known: Sequence[tuple[Worker, SyncRequest]], leases: Sequence[Lease]) -> list[Lease]:
+    """Attempts that a worker says it has not got: its disk is gone, or another machine has its name."""
+    lost = {worker.id: set(request.lost) - _mentioned(request) for worker, request in known}
+    return [lease for lease in leases if lease.listed and lease.attempt_id in lost[lease.worker_id]]
+
+
+def _missing(request: SyncRequest, leases: dict[UUID, Lease]) -> tuple[UUID, ...]:
+    told = _mentioned(request) | set(request.lost)
+    return tuple(sorted(lease.attempt_id for lease in leases.values() if lease.listed and lease.attempt_id not in told))
 
 
 def _found_again(known: Sequence[tuple[Worker, SyncRequest]], leases: Sequence[Lease]) -> list[Lease]:
@@ -198,7 +202,7 @@ def _input(fact: Exited | Failed) -> Input:
     return GivenUp(fact.attempt_id, fact.reason, fact.message, fact.retryable, fact.evidence, totals)
 
 
-def _worker_forgot(lease: Lease) -> GivenUp:
+def _worker_lost(lease: Lease) -> GivenUp:
     message = "The worker came back without this run: it was started anew, or its files were lost."
     return GivenUp(lease.attempt_id, EndReason.WORKER_LOST, message, retryable=True)
 

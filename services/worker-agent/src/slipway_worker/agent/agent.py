@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Final
+from uuid import UUID
 
 from slipway_kit.clock import Clock
 from slipway_kit.errors import SlipwayError, Unauthorized
@@ -50,6 +51,7 @@ class WorkerAgent:
         self._disk_full = False
         self._draining = False
         self._notice: Notice | None = None
+        self._lost: frozenset[UUID] = frozenset()
         self.synced = False
         """Whether the scheduler has answered the last request."""
 
@@ -144,6 +146,7 @@ class WorkerAgent:
             refusal_message=message,
             at=self._clock.now(),
             disk=disk,
+            lost=tuple(sorted(self._lost)),
             # The first answer comes at once: until then the worker does not count as ready.
             wait_seconds=held if self.synced and not facts else 0.0,
         )
@@ -178,6 +181,12 @@ class WorkerAgent:
         if answer.drain and not self._draining:
             self._draining = True
             _LOG.info("worker_draining")
+        # Asked again at each answer, so what was said here needs no memory.
+        lost = frozenset(one for one in answer.missing if not self._attempts.has(one))
+        if lost:
+            _LOG.warning("attempts_missing", attempts=[str(one) for one in sorted(lost)])
+            self._wake.set()
+        self._lost = lost
         self._attempts.facts_done(answer.facts_done)
         for attempt_id in answer.superseded:
             self._attempts.supersede(attempt_id)

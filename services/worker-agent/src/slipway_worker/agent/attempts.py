@@ -60,6 +60,10 @@ class AttemptTable:
         _LOG.info("attempt_accepted", attempt=str(assignment.attempt_id), execution=str(document.execution_id))
         self._start(record)
 
+    def has(self, attempt_id: UUID) -> bool:
+        """Whether this attempt is here."""
+        return attempt_id in self._runners
+
     def stop(self, order: StopOrder) -> None:
         """Hand a stop order to its attempt."""
         runner = self._runners.get(order.attempt_id)

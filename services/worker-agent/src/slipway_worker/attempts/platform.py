@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
-from slipway_kit.errors import Conflict
+from pydantic import ValidationError
+
+from slipway_kit.errors import Conflict, Unavailable
 from slipway_kit.http import FixedToken, Neighbour
 from slipway_schemas.attempts import (
     Materials,
@@ -60,9 +62,12 @@ class AttemptPlatform:
 
     async def part_urls(self, datum_id: UUID, numbers: tuple[int, ...]) -> PartUrls:
         """More URLs of a multipart upload."""
-        return await self._api.post(
-            f"{self._attempt}/uploads/{datum_id}/parts", body=PartUrlsRequest(numbers=numbers), result=PartUrls
-        )
+        try:
+            return await self._api.post(
+                f"{self._attempt}/uploads/{datum_id}/parts", body=PartUrlsRequest(numbers=numbers), result=PartUrls
+            )
+        except Conflict as error:
+            raise _meaning(error) from error
 
     async def register_outputs(self, request: OutputsRequest) -> OutputsAnswer:
         """Make uploaded files outputs of the execution."""
@@ -84,7 +89,10 @@ class AttemptPlatform:
             "POST", "/workers/v1/logs", headers=headers, content=_pieces(frames), timeout=_LOG_SECONDS
         ) as answer:
             body = b"".join([part async for part in answer.content])
-        return LogsAnswer.model_validate_json(body)
+        try:
+            return LogsAnswer.model_validate_json(body)
+        except ValidationError as error:
+            raise Unavailable("The log service gave an answer that is none, or only a part of one.") from error
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:

@@ -34,6 +34,7 @@ from slipway_worker.machine.kernel import kernel_time_us
 from slipway_worker.machine.preemption import Notice
 from slipway_worker.outputs.collecting import OutputCollector
 from slipway_worker.outputs.ledger import UploadLedger
+from slipway_worker.outputs.progress import UploadProgress
 from slipway_worker.outputs.uploading import Uploader
 from slipway_worker.shim.client import ShimHandle, ShimUnreachable
 from slipway_worker.spool.reading import NumberedRecord
@@ -85,6 +86,7 @@ class AttemptRunner:
             record.state.gpus,
         )
         self._ledger = UploadLedger(record.layout.root / "outputs.jsonl")
+        self._progress = UploadProgress(services.clock, services.wake)
 
     @property
     def record(self) -> AttemptRecord:
@@ -99,7 +101,7 @@ class AttemptRunner:
     def report(self) -> AttemptReport:
         """What the scheduler is told at every sync."""
         state = self._record.state
-        detail = "; ".join(text for text in self._details.values() if text)
+        detail = "; ".join(text for text in (*self._details.values(), self._progress.sentence()) if text)
         return AttemptReport(
             attempt_id=self._record.attempt_id, phase=state.phase, detail=detail, stop_level=state.stop_level
         )
@@ -370,7 +372,7 @@ class AttemptRunner:
                 text = "The upload of the outputs was given up by a second stop."
                 self._log.say(text)
                 ending = Ending(reason=EndReason.UPLOAD_GIVEN_UP, message=text, at=self._now())
-                self._decide(ending)
+                self._record.change(stop_level=StopLevel.KILL, ending=ending)
         await self._log.close()
         totals = {
             "last_line": self._log.lines,
@@ -421,7 +423,6 @@ class AttemptRunner:
             if self._wanted == StopLevel.GRACEFUL:
                 # There is nothing left to stop; the upload goes on.
                 self._record.change(stop_level=StopLevel.GRACEFUL)
-        self._record.change(stop_level=StopLevel.KILL)
 
     async def _finish_up(self) -> None:
         """Wait until the scheduler has the facts and the log store the log; then nothing is kept here."""
@@ -482,9 +483,8 @@ class AttemptRunner:
 
     def _collector(self) -> OutputCollector:
         root = self._record.layout.valohai / "outputs"
-        trouble = self._trouble("outputs")
-        uploader = Uploader(self._services.transfers, self._platform, root, trouble)
-        return OutputCollector(root, self._ledger, uploader, self._platform, say=self._log.say, on_trouble=trouble)
+        uploader = Uploader(self._services.transfers, self._platform, root, self._progress)
+        return OutputCollector(root, self._ledger, uploader, self._platform, say=self._log.say, progress=self._progress)
 
     def _trouble(self, source: str) -> Callable[[str], None]:
         def tell(text: str) -> None:

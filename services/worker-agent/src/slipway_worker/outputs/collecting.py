@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from slipway_kit.errors import SlipwayError, Unavailable
+from slipway_kit.errors import Conflict, SlipwayError
 from slipway_kit.logging import get_logger
 from slipway_schemas.attempts import OutputsAnswer, OutputsRequest
 from slipway_schemas.base import JsonObject
 from slipway_worker.attempts.platform import AttemptPlatform
 from slipway_worker.outputs.ledger import UploadedOutput, UploadLedger
+from slipway_worker.outputs.progress import UploadProgress
 from slipway_worker.outputs.sidecars import (
     PROPERTIES_FILE,
     SIDECAR_SUFFIX,
@@ -27,7 +28,9 @@ _BATCH: Final = 200
 _AT_ONCE: Final = 4
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 20.0
-_ROUNDS: Final = 5
+_TRIES: Final = 5
+_REGISTRATION: Final = ""
+"""The wait that is no file's."""
 
 
 class OutputCollector:
@@ -41,15 +44,16 @@ class OutputCollector:
         platform: AttemptPlatform,
         *,
         say: Callable[[str], None],
-        on_trouble: Callable[[str], None],
+        progress: UploadProgress,
     ) -> None:
         self._root = root
         self._ledger = ledger
         self._uploader = uploader
         self._platform = platform
         self._say = say
-        self._on_trouble = on_trouble
+        self._progress = progress
         self._told: set[str] = set()
+        self._lost = False
         self.registered = 0
 
     async def watch(self) -> None:
@@ -69,7 +73,8 @@ class OutputCollector:
     async def collect(self) -> int:
         """After the run: upload and register all that is left; the number of outputs registered."""
         await self._finish_live()
-        for _ in range(_ROUNDS):
+        tries = 0
+        while True:
             entries = await asyncio.to_thread(lambda: list(walk(self._root)))
             self._tell_skipped(entries)
             found = {one.name: one for one in entries if isinstance(one, FoundFile)}
@@ -78,9 +83,19 @@ class OutputCollector:
             properties = await asyncio.to_thread(read_properties, self._root, sidecars)
             if not left:
                 break
+            if tries == _TRIES:
+                for one in left:
+                    self._tell_once(f"Output {one.name} is not uploaded: it cannot be read, or is still being written.")
+                break
+            self._progress.left({one.name: one.size for one in left}, len(self._ledger.uploads()))
+            before = len(self._ledger.uploads())
             for start in range(0, len(left), _BATCH):
                 await self._upload_batch(left[start : start + _BATCH], properties.by_name)
                 await self._register()
+            # What was lost again counts as moved on: only files that cannot be had end this.
+            tries = tries + 1 if len(self._ledger.uploads()) == before and not self._lost else 0
+            self._lost = False
+        self._progress.left({}, len(self._ledger.uploads()))
         for warning in properties.warnings:
             self._tell_once(f"Output properties: {warning}.")
         self._tell_strangers(properties.by_name)
@@ -118,6 +133,7 @@ class OutputCollector:
         if output is None:
             return
         self._ledger.write([UploadedOutput(file=output, version=found.version, live=live)])
+        self._progress.uploaded(found.name)
         self._say(f"Uploaded output {found.name}: {output.size} bytes, sha256 {output.sha256}")
 
     async def _finish_live(self) -> None:
@@ -129,32 +145,46 @@ class OutputCollector:
                 await asyncio.to_thread(remove, self._root, one.file.name, one.version)
 
     async def _register(self, late: dict[str, JsonObject] | None = None) -> None:
-        pending = self._ledger.unregistered()
-        for start in range(0, max(len(pending), 1), _BATCH):
-            batch = pending[start : start + _BATCH]
-            if not batch and not late and self.registered:
+        while True:
+            pending = self._ledger.unregistered()[:_BATCH]
+            if not pending and not late and self.registered:
                 return
-            request = OutputsRequest(files=tuple(one.file for one in batch), properties=late or {})
-            answer = await self._send(request)
+            answer = await self._send(OutputsRequest(files=tuple(one.file for one in pending), properties=late or {}))
+            if answer is None:
+                continue
             self.registered = answer.registered
             for warning in answer.warnings:
                 self._tell_once(f"Output properties: {warning}")
-            self._ledger.write([one.model_copy(update={"registered": True}) for one in batch])
+            self._ledger.write([one.model_copy(update={"registered": True}) for one in pending])
+            late = None
+            if not self._ledger.unregistered():
+                return
 
-    async def _send(self, request: OutputsRequest) -> OutputsAnswer:
+    async def _send(self, request: OutputsRequest) -> OutputsAnswer | None:
+        """Register; None when the store has lost some of these files, which are to be uploaded again."""
         pause = _FIRST_PAUSE
-        while True:
-            try:
-                answer = await self._platform.register_outputs(request)
-            except SlipwayError as error:
-                if not isinstance(error, Unavailable) and error.kind != "internal":
-                    raise
-                self._on_trouble(f"waiting for the platform: {error.message}")
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            self._on_trouble("")
-            return answer
+        try:
+            while True:
+                try:
+                    return await self._platform.register_outputs(request)
+                except SlipwayError as error:
+                    self._progress.waits(_REGISTRATION, "the platform", error.message, pause)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    if isinstance(error, Conflict):
+                        self._forget(request, error)
+                        return None
+        finally:
+            self._progress.goes_on(_REGISTRATION)
+
+    def _forget(self, request: OutputsRequest, error: Conflict) -> None:
+        """What is not in the store is uploaded again, if the file is still there: the one named, else all."""
+        named = str(error.details.get("datum_id", ""))
+        datums = {file.datum_id for file in request.files}
+        lost = {datum for datum in datums if str(datum) == named} or datums
+        _LOG.warning("outputs_lost_by_store", outputs=len(lost), error=error.message)
+        self._ledger.forget(lost)
+        self._lost = True
 
     def _tell_skipped(self, entries: Iterable[FoundFile | SkippedEntry]) -> None:
         for one in entries:

@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,17 +21,19 @@ class UploadedOutput(BaseModel):
     version: tuple[int, int, int]
     live: bool
     registered: bool = False
+    lost: bool = False
+    """The store turned out not to have it: the file is uploaded again."""
 
 
 class UploadLedger:
-    """A line per upload and one more when it is registered. The last line of an output counts."""
+    """A line per upload, one more when it is registered or lost. The last line of an output counts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._by_datum: dict[str, UploadedOutput] = {}
+        self._by_datum: dict[UUID, UploadedOutput] = {}
+        self._by_file: dict[tuple[str, tuple[int, int, int]], UploadedOutput] = {}
         for line in _lines(path):
-            one = UploadedOutput.model_validate(line)
-            self._by_datum[str(one.file.datum_id)] = one
+            self._keep(UploadedOutput.model_validate(line))
 
     def uploads(self) -> list[UploadedOutput]:
         """All uploads, in the order in which they were made."""
@@ -41,10 +45,7 @@ class UploadLedger:
 
     def find(self, found: FoundFile) -> UploadedOutput | None:
         """The upload of exactly this file."""
-        for one in self._by_datum.values():
-            if one.file.name == found.name and one.version == found.version:
-                return one
-        return None
+        return self._by_file.get((found.name, found.version))
 
     def unregistered(self) -> list[UploadedOutput]:
         """Uploads that the gateway has not registered."""
@@ -58,7 +59,21 @@ class UploadLedger:
         with self._path.open("ab", buffering=0) as file:
             file.write(text.encode())
             os.fsync(file.fileno())
-        self._by_datum |= {str(one.file.datum_id): one for one in uploads}
+        for one in uploads:
+            self._keep(one)
+
+    def forget(self, datums: Collection[UUID]) -> None:
+        """The store has not got these after all."""
+        self.write([one.model_copy(update={"lost": True}) for key, one in self._by_datum.items() if key in datums])
+
+    def _keep(self, one: UploadedOutput) -> None:
+        place = (one.file.name, one.version)
+        if one.lost:
+            self._by_datum.pop(one.file.datum_id, None)
+            self._by_file.pop(place, None)
+        else:
+            self._by_datum[one.file.datum_id] = one
+            self._by_file[place] = one
 
 
 def _lines(path: Path) -> list[object]:

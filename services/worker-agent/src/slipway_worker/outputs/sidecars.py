@@ -61,11 +61,14 @@ def read_sidecar(root: Path, output: str, warnings: list[str]) -> JsonObject | N
         return None
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         warnings.append(f"{name} is not valid JSON: {error}")
         return None
     if not isinstance(value, dict):
         warnings.append(f"{name} must hold a JSON object")
+        return None
+    if not _storable(value):
+        warnings.append(f"{name} has a character that cannot be stored (NUL, or half of a surrogate pair)")
         return None
     return value
 
@@ -82,14 +85,23 @@ def _read_lines(root: Path, result: Properties) -> None:
         try:
             value = json.loads(line)
             name, properties = value["file"], value["metadata"]
-            if not isinstance(name, str) or not isinstance(properties, dict):
+            if not isinstance(name, str) or not isinstance(properties, dict) or not _storable(properties):
                 raise TypeError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             result.warnings.append(
                 f'{PROPERTIES_FILE} line {number} is not {{"file": "<name>", "metadata": {{...}}}}; it is left out'
             )
             continue
         result.by_name[name] = {**result.by_name.get(name, {}), **properties}
+
+
+def _storable(value: object) -> bool:
+    """Whether Postgres can hold it: text without NUL and without halves of surrogate pairs."""
+    if isinstance(value, str):
+        return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return all(_storable(key) and _storable(one) for key, one in value.items())
+    return all(map(_storable, value)) if isinstance(value, list) else True
 
 
 def _read(root: Path, name: str, limit: int) -> bytes:

@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from slipway_kit.errors import Conflict, Forbidden, NotFound, SlipwayError, Unavailable
+from slipway_kit.errors import Conflict, SlipwayError
 from slipway_kit.transfer import ClientSession
 from slipway_schemas.attempts import OutputFile, UploadRequest, UploadTicket
 from slipway_schemas.base import JsonObject
@@ -15,6 +15,7 @@ from slipway_storage.store import UploadedPart
 from slipway_storage.transfer import MultipartTicket, PartUrl, PutTicket, Uploaded, upload
 from slipway_storage.transfer.retries import RetryPolicy
 from slipway_worker.attempts.platform import AttemptPlatform
+from slipway_worker.outputs.progress import UploadProgress
 from slipway_worker.outputs.walking import FoundFile, opened
 
 _POLICY: Final = RetryPolicy(tries=3, first_pause_seconds=0.2, longest_pause_seconds=2)
@@ -23,15 +24,13 @@ _LONGEST_PAUSE: Final = 20.0
 
 
 class Uploader:
-    """Uploads with tickets of the gateway. `on_trouble` gets a sentence while something is away, then an empty one."""
+    """Uploads with tickets of the gateway, and says what it waits for."""
 
-    def __init__(
-        self, session: ClientSession, platform: AttemptPlatform, root: Path, on_trouble: Callable[[str], None]
-    ) -> None:
+    def __init__(self, session: ClientSession, platform: AttemptPlatform, root: Path, progress: UploadProgress) -> None:
         self._session = session
         self._platform = platform
         self._root = root
-        self._on_trouble = on_trouble
+        self._progress = progress
 
     async def upload(self, found: FoundFile, properties: JsonObject) -> OutputFile | None:
         """Upload a file; None when it vanished or was changed meanwhile.
@@ -39,33 +38,29 @@ class Uploader:
         Waits for store and gateway without limit: the run's work is in these files.
         """
         pause = _FIRST_PAUSE
-        while True:
-            try:
-                with opened(self._root, found.name) as descriptor:
-                    status = os.fstat(descriptor)
-                    if (status.st_size, status.st_mtime_ns, status.st_ino) != found.version:
+        try:
+            while True:
+                try:
+                    with opened(self._root, found.name) as descriptor:
+                        status = os.fstat(descriptor)
+                        if (status.st_size, status.st_mtime_ns, status.st_ino) != found.version:
+                            return None
+                        return await self._once(found, descriptor, properties)
+                except OSError:
+                    return None
+                except SlipwayError as error:
+                    if isinstance(error, Conflict) and error.code == "conflict":
                         return None
-                    output = await self._once(found, descriptor, properties)
-            except OSError:
-                return None
-            except Conflict as error:
-                if error.code != "conflict":
-                    raise
-                return None
-            except (Unavailable, Forbidden, NotFound) as error:
-                self._on_trouble(f"waiting for the store: {error.message}")
-            except SlipwayError as error:
-                if error.kind != "internal":
-                    raise
-                self._on_trouble(f"waiting for the platform: {error.message}")
-            else:
-                self._on_trouble("")
-                return output
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                    # Whatever else was answered, somebody may mend it: nothing here is worth losing the files.
+                    what = "the platform" if error.kind == "internal" else "the store"
+                    self._progress.waits(found.name, what, error.message, pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        finally:
+            self._progress.goes_on(found.name)
 
     async def _once(self, found: FoundFile, descriptor: int, properties: JsonObject) -> OutputFile:
-        request = UploadRequest(name=found.name, size=found.size)
+        request = UploadRequest(name=found.name, size=found.size, version="-".join(map(str, found.version)))
         ticket = await self._platform.upload_ticket(request)
 
         async def renew() -> PutTicket:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from slipway_schemas.attempts import file_name_problem
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE_BITS: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -68,6 +70,8 @@ def _walk(directory: int, prefix: str) -> Iterator[FoundFile | SkippedEntry]:
             yield SkippedEntry(name, f"it is {kind}")
         elif not _is_text(name):
             yield SkippedEntry(name.encode(errors="replace").decode(), "its name is not valid UTF-8")
+        elif problem := file_name_problem(name):
+            yield SkippedEntry(name, f"{problem[0].lower()}{problem[1:].removesuffix('.')}")
         else:
             writable = bool(status.st_mode & _WRITE_BITS)
             yield FoundFile(name, status.st_size, status.st_mtime_ns, status.st_ino, writable)

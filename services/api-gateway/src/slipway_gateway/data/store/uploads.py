@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_gateway.data.domain import Upload
@@ -19,17 +20,6 @@ class UploadStore:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def open_of(self, attempt_id: UUID, name: str, size: int) -> Upload | None:
-        """The newest unfinished upload of this file by this attempt."""
-        statement = (
-            select(UploadRow)
-            .where(UploadRow.attempt_id == attempt_id, UploadRow.name == name, UploadRow.size == size)
-            .order_by(UploadRow.id.desc())
-            .limit(1)
-        )
-        row = await self._session.scalar(statement)
-        return None if row is None else upload_of(row)
-
     async def get(self, ids: Sequence[UUID]) -> dict[UUID, Upload]:
         """These uploads, as far as they are unfinished."""
         rows = await self._session.scalars(select(UploadRow).where(UploadRow.id.in_(ids)))
@@ -42,15 +32,30 @@ class UploadStore:
         await self._session.flush()
         return upload_of(row)
 
-    async def set_upload_id(self, upload_id: UUID, store_upload_id: str) -> Upload | None:
-        """Keep the store's id of an upload in parts; the first one given stays. None when the upload is over."""
+    async def of_output(self, values: Mapping[str, Any]) -> Upload:
+        """The unfinished upload of this version of an output by this attempt, begun with these values if need be."""
+        statement = insert(UploadRow).values(**values)
+        same = statement.on_conflict_do_update(
+            index_elements=["attempt_id", "name", "size", "version"], set_={"name": statement.excluded.name}
+        )
+        row = (await self._session.scalars(same.returning(UploadRow))).one()
+        return upload_of(row)
+
+    async def set_upload_id(self, upload_id: UUID, store_upload_id: str, *, instead_of: str | None) -> Upload | None:
+        """Keep the store's id of an upload in parts, unless somebody was faster. None when the upload is over."""
         row = await self._session.get(UploadRow, upload_id, with_for_update=True)
         if row is None:
             return None
-        if row.upload_id is None:
+        if row.upload_id == instead_of:
             row.upload_id = store_upload_id
             await self._session.flush()
         return upload_of(row)
+
+    async def in_parts(self, store_id: UUID | None) -> set[str]:
+        """The store's ids of all unfinished uploads in parts of one store."""
+        wanted = UploadRow.store_id.is_(None) if store_id is None else UploadRow.store_id == store_id
+        found = await self._session.scalars(select(UploadRow.upload_id).where(wanted, UploadRow.upload_id.is_not(None)))
+        return {one for one in found if one is not None}
 
     async def finish(self, ids: Sequence[UUID]) -> None:
         """Forget uploads that became datums, or were aborted."""

@@ -86,7 +86,7 @@ class AttemptRunner:
             record.state.gpus,
         )
         self._ledger = UploadLedger(record.layout.root / "outputs.jsonl")
-        self._progress = UploadProgress(services.clock, services.wake)
+        self._uploading = UploadProgress(services.clock, services.wake)
 
     @property
     def record(self) -> AttemptRecord:
@@ -101,7 +101,7 @@ class AttemptRunner:
     def report(self) -> AttemptReport:
         """What the scheduler is told at every sync."""
         state = self._record.state
-        detail = "; ".join(text for text in (*self._details.values(), self._progress.sentence()) if text)
+        detail = "; ".join(text for text in (*self._details.values(), self._uploading.sentence()) if text)
         return AttemptReport(
             attempt_id=self._record.attempt_id, phase=state.phase, detail=detail, stop_level=state.stop_level
         )
@@ -483,8 +483,8 @@ class AttemptRunner:
 
     def _collector(self) -> OutputCollector:
         root = self._record.layout.valohai / "outputs"
-        uploader = Uploader(self._services.transfers, self._platform, root, self._progress)
-        return OutputCollector(root, self._ledger, uploader, self._platform, say=self._log.say, progress=self._progress)
+        uploader = Uploader(self._services.transfers, self._platform, root, self._uploading)
+        return OutputCollector(root, self._ledger, uploader, self._platform, say=self._log.say, progress=self._uploading)
 
     def _trouble(self, source: str) -> Callable[[str], None]:
         def tell(text: str) -> None:

@@ -24,12 +24,17 @@ VIEWS = {
 }
 PATHS = {
     "public": ["/api/v1/streams/executions/{execution_id}/log/"],
-    "workers": ["/workers/v1/logs"],
+    "workers": [
+        "/workers/v1/logs",
+        "/workers/v1/usage",
+    ],
     "internal": [
         "/internal/v1/executions/{execution_id}/events",
         "/internal/v1/executions/{execution_id}/log",
         "/internal/v1/executions/{execution_id}/metadata",
         "/internal/v1/executions/{execution_id}/status-events",
+        "/internal/v1/executions/{execution_id}/usage",
+        "/internal/v1/health",
     ],
 }
 

@@ -74,7 +74,9 @@ class WorkerService:
             since = f"since {row['since']} UTC"
             if may_run_again(execution) or row["lost"]:
                 message = f"Worker {row['hostname']} was not heard of {since}."
-                ends.append((execution, GivenUp(row["attempt_id"], EndReason.WORKER_LOST, message, retryable=True)))
+                evidence = {"worker": row["hostname"], "last_heard_before": f"{row['since']} UTC"}
+                lost = GivenUp(row["attempt_id"], EndReason.WORKER_LOST, message, retryable=True, evidence=evidence)
+                ends.append((execution, lost))
             elif row["fresh"]:
                 detail = f"unreachable {since} (worker {row['hostname']})"
                 silent.setdefault(detail, []).append((row["attempt_id"], execution.id))

@@ -96,12 +96,14 @@ async def the_run_fills_the_disk_with_outputs(platform: PlatformNeighbours) -> N
 
 
 async def the_log_fills_the_disk(platform: PlatformNeighbours) -> None:
-    flood = await platform.assign("echo begin; yes 0123456789abcde")
+    flood = await platform.assign("echo begin; yes 0123456789abcde & yes error >&2")
     fact = await platform.scheduler.ended(flood, timeout=90)
     assert isinstance(fact, Exited), fact
     assert fact.reason == EndReason.DISK_FULL
     log = platform.relay.logs[flood].stream(LogStream.STDOUT)
-    assert len(log) > 40 * MIB
+    errors = platform.relay.logs[flood].stream(LogStream.STDERR)
+    assert len(log) + len(errors) > 40 * MIB
+    assert set(errors.split(b"\n")[:-1]) == {b"error"}
     lines = log.split(b"\n")
     assert lines[0] == b"begin"
     assert set(lines[1:-1]) == {b"0123456789abcde"}

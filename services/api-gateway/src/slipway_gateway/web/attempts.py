@@ -98,6 +98,8 @@ def evidence_lines(attempt: Attempt) -> list[tuple[str, str]]:
         lines.append(("CPU time", f"{found['cpu_seconds']} s"))
     if found.get("failed_in"):
         lines.append(("Failed while", str(found["failed_in"])))
+    if found.get("last_heard_before"):
+        lines.append(("Not heard of since", str(found["last_heard_before"])))
     if found.get("error"):
         lines.append(("Error", str(found["error"])))
     return lines

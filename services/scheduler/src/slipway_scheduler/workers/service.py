@@ -76,7 +76,8 @@ class WorkerService:
             if may_run_again(execution) or row["lost"]:
                 message = f"Worker {row['hostname']} was not heard of {since}."
                 reason = EndReason.PREEMPTED if row["preempted"] else EndReason.WORKER_LOST
-                ends.append((execution, GivenUp(row["attempt_id"], reason, message, retryable=True)))
+                evidence = {"worker": row["hostname"], "last_heard_before": f"{row['since']} UTC"}
+                ends.append((execution, GivenUp(row["attempt_id"], reason, message, retryable=True, evidence=evidence)))
             elif row["fresh"]:
                 detail = f"unreachable {since} (worker {row['hostname']})"
                 silent.setdefault(detail, []).append((row["attempt_id"], execution.id))

@@ -204,7 +204,8 @@ def _input(fact: Exited | Failed) -> Input:
 
 def _worker_lost(lease: Lease) -> GivenUp:
     message = "The worker came back without this run: it was started anew, or its files were lost."
-    return GivenUp(lease.attempt_id, EndReason.WORKER_LOST, message, retryable=True)
+    evidence = {"worker_id": str(lease.worker_id), "named_before": True, "named_now": False}
+    return GivenUp(lease.attempt_id, EndReason.WORKER_LOST, message, retryable=True, evidence=evidence)
 
 
 def _stops(request: SyncRequest, leases: dict[UUID, Lease]) -> tuple[StopOrder, ...]:

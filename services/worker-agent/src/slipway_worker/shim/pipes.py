@@ -33,25 +33,32 @@ class Pipe:
 
 
 class PipeCopier:
-    """Copies both pipes to the spool and notes when a stream falls silent in the middle of a line."""
+    """Copies both pipes to the spool and notes when a stream falls silent in the middle of a line.
 
-    def __init__(self, reactor: Reactor, directory: Path, spool: SpoolWriter, on_output: Callable[[], None]) -> None:
+    `on_blocked` is told about once a second for how long output has been waiting for room on the disk.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        directory: Path,
+        spool: SpoolWriter,
+        on_output: Callable[[], None],
+        on_blocked: Callable[[float], None],
+    ) -> None:
         self._reactor = reactor
         self._spool = spool
         self._on_output = on_output
+        self._on_blocked = on_blocked
         self._silence: dict[int, Timer] = {}
         self._last_read: dict[int, float] = {}
-        self._blocked_since: float | None = None
+        self._blocked_since = 0.0
         self.pipes = (Pipe(STDOUT, directory / "stdout"), Pipe(STDERR, directory / "stderr"))
         self._listen()
 
     def totals(self) -> dict[str, int]:
         """Bytes copied by stream."""
         return {"stdout": self.pipes[0].total, "stderr": self.pipes[1].total}
-
-    def blocked_seconds(self) -> float:
-        """How long output has been waiting for room on the disk; 0 when it does not."""
-        return 0.0 if self._blocked_since is None else time.monotonic() - self._blocked_since
 
     def drain(self) -> None:
         """Copy what is left when nobody writes any more, waiting for room on the disk if need be."""
@@ -71,13 +78,19 @@ class PipeCopier:
             self._reactor.add_reader(pipe.descriptor, functools.partial(self._readable, pipe))
 
     def _readable(self, pipe: Pipe) -> None:
-        if not self._spool.blocked and self._copy(pipe) and pipe.inside_line and pipe.stream not in self._silence:
+        if self._spool.blocked:
+            return  # by the other pipe, in this very round
+        if self._copy(pipe) and pipe.inside_line and pipe.stream not in self._silence:
             self._watch_silence(pipe, _SILENCE_SECONDS)
         if self._spool.blocked:
-            self._blocked_since = time.monotonic()
-            for other in self.pipes:
-                self._reactor.remove_reader(other.descriptor)
-            self._reactor.call_later(_DISK_RETRY_SECONDS, self._retry_disk)
+            self._hold()
+
+    def _hold(self) -> None:
+        """Read nothing until the spool has room."""
+        self._blocked_since = time.monotonic()
+        for pipe in self.pipes:
+            self._reactor.remove_reader(pipe.descriptor)
+        self._reactor.call_later(_DISK_RETRY_SECONDS, self._retry_disk)
 
     def _copy(self, pipe: Pipe) -> bool:
         try:
@@ -104,13 +117,15 @@ class PipeCopier:
             return
         self._spool.write(pipe.stream, b"")
         pipe.inside_line = False
+        if self._spool.blocked:
+            self._hold()
 
     def _retry_disk(self) -> None:
         self._spool.retry()
         if self._spool.blocked:
             self._reactor.call_later(_DISK_RETRY_SECONDS, self._retry_disk)
+            self._on_blocked(time.monotonic() - self._blocked_since)
         else:
-            self._blocked_since = None
             self._listen()
 
     def _wait_for_disk(self) -> None:

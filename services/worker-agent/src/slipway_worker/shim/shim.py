@@ -47,7 +47,7 @@ class Shim:
         self._output_timer: Timer | None = None
         self._ladder: list[Timer] = []
         self._spool = SpoolWriter(layout.spool, self._spec.roll_bytes)
-        self._copier = PipeCopier(self._reactor, layout.pipes, self._spool, self._note_output)
+        self._copier = PipeCopier(self._reactor, layout.pipes, self._spool, self._note_output, self._note_blocked)
         self._run = self._make_run()
 
     def run(self) -> None:
@@ -59,7 +59,6 @@ class Shim:
         control = ControlSocket(self._reactor, self._layout.socket, self._handle)
         write_private_json(self._layout.shim_file, asdict(identity))
         self._set_timers()
-        self._reactor.call_later(_DISK_RETRY_SECONDS, self._check_disk)
         self._run.start()
         self._reactor.run_until(lambda: self._result is not None)
         self._give_up_reserve()
@@ -172,11 +171,9 @@ class Shim:
     def _note_output(self) -> None:
         self._last_output = time.monotonic()
 
-    def _check_disk(self) -> None:
+    def _note_blocked(self, seconds: float) -> None:
         """End a run whose output cannot be kept: its writers stand still, and nobody else will ever end it."""
-        if self._copier.blocked_seconds() <= self._limits.disk_patience:
-            self._reactor.call_later(_DISK_RETRY_SECONDS, self._check_disk)
-        elif not self._stops:
+        if seconds > self._limits.disk_patience and not self._stops:
             self._reason = "disk_full"
             self._kill()
 

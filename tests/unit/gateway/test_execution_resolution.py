@@ -11,6 +11,7 @@ from slipway_gateway.executions.domain.environments import EnvironmentChoice, ch
 from slipway_gateway.executions.domain.problems import Problem, Problems
 from slipway_gateway.executions.domain.request import RunRequest
 from slipway_gateway.executions.domain.resolution import ResolvedStep, find_step, resolve_step
+from slipway_gateway.executions.domain.variables import GroupChoice
 from slipway_schemas.executions import EnvironmentVariable, KeepDirectories, SecretRef
 
 PROJECT = uuid4()
@@ -61,6 +62,14 @@ CONFIG = valohai_yaml.parse(
 )
 
 
+GROUPS = [
+    GroupChoice(
+        UUID(int=1), "Cloud", {"A": EnvironmentVariable(value="cloud"), "B": EnvironmentVariable(value="cloud")}
+    ),
+    GroupChoice(UUID(int=2), "lab", {"B": EnvironmentVariable(value="lab"), "TOKEN": EnvironmentVariable(value="lab")}),
+]
+
+
 def attempt(step: str = "pre", **payload: Any) -> tuple[ResolvedStep, Problems]:
     payload.setdefault("environment_variables", {"NEEDED": "1"})
     problems = Problems()
@@ -71,7 +80,7 @@ def attempt(step: str = "pre", **payload: Any) -> tuple[ResolvedStep, Problems]:
         "A": EnvironmentVariable(value="project"),
         "TOKEN": EnvironmentVariable(secret=SecretRef(scope="project", scope_id=PROJECT, name="TOKEN", version=1)),
     }
-    resolved = resolve_step(request, found, inherited, problems)
+    resolved = resolve_step(request, found, inherited, GROUPS, problems)
     return resolved, problems
 
 
@@ -152,6 +161,23 @@ def test_the_payload_wins() -> None:
 
 def test_zero_lifts_the_time_limit_of_the_step() -> None:
     assert resolve(time_limit=0).time_limit_seconds is None
+
+
+def test_groups_win_over_the_project_and_lose_to_step_and_payload() -> None:
+    names = [str(UUID(int=1)), "LAB", "cloud"]
+    found = resolve(environment_variable_groups=names).environment_variables
+    assert {name: found[name].value for name in ("A", "B", "TOKEN")} == {"A": "step", "B": "lab", "TOKEN": "lab"}
+    found = resolve(environment_variable_groups=["lab", "cloud"], environment_variables={"NEEDED": "1", "B": "me"})
+    assert found.environment_variables["B"].value == "me"
+    alone = resolve(environment_variable_groups=["cloud"], inherit_environment_variables=False).environment_variables
+    assert (alone["B"].value, "TOKEN" in alone) == ("cloud", False)
+
+
+def test_an_unknown_group_is_answered_with_the_known_ones() -> None:
+    _, problems = attempt(environment_variable_groups=["lab", "nothing"])
+    (problem,) = problems.found["environment_variable_groups"]
+    assert problem.code == "does_not_exist"
+    assert "'nothing'; there are: Cloud, lab" in problem.message
 
 
 def test_project_variables_are_inherited_unless_refused() -> None:

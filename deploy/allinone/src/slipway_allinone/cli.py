@@ -81,6 +81,12 @@ def up(
     allow_local_repositories: Annotated[
         list[Path] | None, typer.Option(help="Folder whose git repositories projects may link; can be repeated.")
     ] = None,
+    allow_loopback: Annotated[
+        bool,
+        typer.Option(
+            envvar="SLIPWAY_ALLOW_LOOPBACK", help="Let repositories and inputs be at addresses of this machine."
+        ),
+    ] = True,
     log_level: Annotated[str, typer.Option(envvar="SLIPWAY_LOG_LEVEL", help="What the services log.")] = "WARNING",
     stop_runs: Annotated[
         bool, typer.Option("--stop-runs", help="End running executions when the platform stops.")
@@ -99,6 +105,7 @@ def up(
         slots=slots,
         allow_local_repositories=tuple(path.resolve() for path in allow_local_repositories or ()),
         log_level=log_level,
+        allow_loopback=allow_loopback,
     )
     _run(_up(options, stop_runs=stop_runs))
 
@@ -172,6 +179,12 @@ def user(context: typer.Context, home: HomeOption = DEFAULT_HOME) -> None:
 def org(context: typer.Context, home: HomeOption = DEFAULT_HOME) -> None:
     """Manage organizations of the running platform: `slipway org --help`."""
     _ask_service(home, "gateway", "org", context.args)
+
+
+@cli.command(context_settings=_PASSED_ON)
+def secrets(context: typer.Context, home: HomeOption = DEFAULT_HOME) -> None:
+    """Bring the secrets of the running platform under a new key: `slipway secrets rotate --new-key`."""
+    _ask_service(home, "gateway", "secrets", context.args)
 
 
 @cli.command(context_settings=_PASSED_ON)

@@ -19,6 +19,7 @@ from slipway_allinone.home import Home
 Settings = dict[str, Any]
 
 SERVICES = ("gateway", "scheduler", "builder", "logs")
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 SIGNERS = (*SERVICES, "origin")
 
 
@@ -37,6 +38,7 @@ class UpOptions:
     slots: int | None = None
     allow_local_repositories: tuple[Path, ...] = ()
     log_level: str = "WARNING"
+    allow_loopback: bool = True
 
     @property
     def origin_url(self) -> str:
@@ -109,6 +111,7 @@ def service_settings(
             "public_url": options.origin_url,
             "worker_url": worker_url,
             "secret_key_file": str(home.secret("gateway-secret-key")),
+            "older_secret_keys_dir": str(home.older_secret_keys),
             "token_pepper_file": gateway_pepper,
             "store": store,
             "upload_dir": str(home.uploads),
@@ -116,7 +119,7 @@ def service_settings(
                 "cache_dir": str(home.git_cache),
                 "allow_local_paths": [str(path) for path in options.allow_local_repositories],
             },
-            "egress": {"allow_control_plane": ["127.0.0.0/8", "::1/128"]},
+            "egress": {"allow_control_plane": list(LOOPBACK) if options.allow_loopback else []},
         },
         "scheduler": {
             **with_servers("scheduler"),
@@ -133,7 +136,7 @@ def service_settings(
             "home": str(home.worker),
             "runtime": options.runtime,
             "slots": options.slots or os.cpu_count() or 1,
-            "container": _trust_of_this_shell(),
+            "container": {**_trust_of_this_shell(), "mount_roots": ["/"], "hidden": [str(home.root)]},
         },
         **{
             name: {

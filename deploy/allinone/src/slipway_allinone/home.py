@@ -30,6 +30,11 @@ class Home:
         return self.root / "store"
 
     @property
+    def older_secret_keys(self) -> Path:
+        """Keys of secrets that are only read with."""
+        return self.keys / "older-secret-keys"
+
+    @property
     def git_cache(self) -> Path:
         """Mirrors of git repositories; may be deleted."""
         return self.root / "git"

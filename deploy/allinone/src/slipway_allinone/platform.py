@@ -132,7 +132,10 @@ class Platform:
         gateway = Database(servers.database_urls["gateway"], schema="gateway", pool_size=1)
         scheduler = Database(servers.database_urls["scheduler"], schema="scheduler", pool_size=1)
         try:
-            return await first_accounts(gateway, scheduler, self._home, self._options.origin_url)
+            options = self._options
+            return await first_accounts(
+                gateway, scheduler, self._home, options.origin_url, allow_loopback=options.allow_loopback
+            )
         finally:
             await gateway.close()
             await scheduler.close()

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from slipway_allinone.configuration import SIGNERS
+from slipway_allinone.configuration import LOOPBACK, SIGNERS
 from slipway_allinone.home import Home
 from slipway_db import Database, MigrationSpec, bootstrap, migrate
 from slipway_gateway.database import MIGRATIONS as GATEWAY
@@ -65,7 +65,9 @@ async def prepare_database(admin_url: str, passwords: Mapping[str, str], url_of:
     await migrate(url_of.__getitem__, OWNERS)
 
 
-async def first_accounts(gateway: Database, scheduler: Database, home: Home, url: str) -> Credentials:
+async def first_accounts(
+    gateway: Database, scheduler: Database, home: Home, url: str, *, allow_loopback: bool = True
+) -> Credentials:
     """The first administrator with a token, and the local environment with its group token.
 
     What a former start has made is kept; a lost `credentials.json` gets a new token and a new password.
@@ -76,7 +78,7 @@ async def first_accounts(gateway: Database, scheduler: Database, home: Home, url
         credentials = replace(credentials, url=url)
     if credentials != known:
         credentials.save(home)
-    await _local_environment(scheduler, home)
+    await _local_environment(scheduler, home, LOOPBACK if allow_loopback else ())
     return credentials
 
 
@@ -95,7 +97,7 @@ async def _administrator(gateway: Database, home: Home, url: str) -> Credentials
     return Credentials(url=url, username=ADMIN, password=password, token=issued.value)
 
 
-async def _local_environment(scheduler: Database, home: Home) -> None:
+async def _local_environment(scheduler: Database, home: Home, networks: tuple[str, ...]) -> None:
     token_file = home.keys / "worker-group-token"
     pepper = read_pepper(home.secret("scheduler-token-pepper"))
     async with scheduler.transaction() as session:
@@ -108,7 +110,7 @@ async def _local_environment(scheduler: Database, home: Home) -> None:
                 slug=ENVIRONMENT,
                 name="This machine",
                 description="The worker that slipway up runs beside the platform.",
-                settings=EnvironmentSettings(allow_mounts=True, allow_input_networks=("127.0.0.0/8", "::1/128")),
+                settings=EnvironmentSettings(allow_mounts=True, allow_input_networks=networks),
             )
             environment_id = (await service.create(wanted)).id
         if token_file.exists():

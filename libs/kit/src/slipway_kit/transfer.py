@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import ClientResponse, ClientSession
+from aiohttp.abc import ResolveResult
 
 from slipway_kit.egress import EgressRules
 
@@ -24,7 +25,8 @@ def transfer_session(
     (`idle_seconds`).
 
     With `egress`, every connection is checked against the rules after its name was resolved, redirects
-    too; a refused one raises `Forbidden`. Bodies are passed as they are stored (no decompression), so
+    too: all addresses of the name, and again the one that is connected to. A refused one raises
+    `EgressRefused`. Bodies are passed as they are stored (no decompression), so
     checksums and ranges stay true. Close it after use.
     """
     return ClientSession(
@@ -40,8 +42,29 @@ def _connector(connections: int, egress: EgressRules | None) -> aiohttp.TCPConne
         return aiohttp.TCPConnector(limit=connections)
     # Addresses are tried one after the other, so that a refusal ends the attempt with its own error.
     return aiohttp.TCPConnector(
-        limit=connections, socket_factory=_checked_sockets(egress), happy_eyeballs_delay=None, use_dns_cache=False
+        limit=connections,
+        resolver=_CheckedResolver(egress),
+        socket_factory=_checked_sockets(egress),
+        happy_eyeballs_delay=None,
+        use_dns_cache=False,
     )
+
+
+class _CheckedResolver(aiohttp.ThreadedResolver):
+    """Refuses a name if any of its addresses is refused."""
+
+    def __init__(self, egress: EgressRules) -> None:
+        super().__init__()
+        self._egress = egress
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of a name."""
+        found = await super().resolve(host, port, family)
+        for one in found:
+            self._egress.check(one["host"])
+        return found
 
 
 def _checked_sockets(egress: EgressRules) -> Callable[[Any], socket.socket]:

@@ -33,7 +33,7 @@ class InputSpec(WireModel):
 class SecretRef(WireModel):
     """Names a secret without its value: the gateway gives the value to the worker, nobody else sees it."""
 
-    scope: Literal["project", "execution", "organization"]
+    scope: Literal["project", "execution", "organization", "group"]
     scope_id: UUID
     name: str
     version: int

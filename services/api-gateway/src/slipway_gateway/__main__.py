@@ -1,4 +1,4 @@
-"""The command `slipway-gateway`: serve, openapi, and the operator's commands for accounts."""
+"""The command `slipway-gateway`: serve, openapi, and the operator's commands for accounts and keys."""
 
 import asyncio
 import sys
@@ -9,11 +9,17 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from slipway_db import Database
+from slipway_gateway.database import SCHEMA
 from slipway_gateway.identity.admin import Administration
+from slipway_gateway.secrets.keys import KeyRing
+from slipway_gateway.secrets.rotation import put_new_key, rotate
+from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.settings import GatewaySettings
 from slipway_gateway.spec import SPEC
 from slipway_kit.cli import service_cli
 from slipway_kit.errors import SlipwayError
+from slipway_kit.keys import KeyFileError
 from slipway_kit.settings import SettingsError
 
 T = TypeVar("T")
@@ -48,9 +54,52 @@ def _password(from_stdin: bool, file: Path | None) -> str | None:
     return sys.stdin.readline().rstrip("\n") if from_stdin else None
 
 
+async def _rotate(new_key: bool) -> None:
+    settings = GatewaySettings.load()
+    older = settings.older_secret_keys_dir
+    if older is None:
+        raise SettingsError("Set SLIPWAY_GATEWAY__OLDER_SECRET_KEYS_DIR: the folder of keys that are only read with.")
+    if new_key:
+        fresh, old = put_new_key(settings.secret_key_file, older)
+        typer.echo(f"Key {fresh} is the current one; key {old} is kept in {older}.")
+    db = Database(settings.database.url.get_secret_value(), schema=SCHEMA, pool_size=1)
+    try:
+        vault = Vault(KeyRing(settings.secret_key_file, older))
+        done = await rotate(db, vault, typer.echo)
+    finally:
+        await db.close()
+    typer.echo(f"All secrets are under key {vault.keys.current().id}; {done} were wrapped anew.")
+    kept = ", ".join(str(key.file) for key in vault.keys.older())
+    if kept:
+        typer.echo(f"The platform needs these keys no more: {kept}. Backups made before now do: keep them together.")
+
+
+def secrets_cli() -> typer.Typer:
+    """The commands `secrets …`."""
+    cli = typer.Typer(no_args_is_help=True)
+
+    @cli.callback()
+    def group() -> None:
+        """Keys of the secrets that are kept."""
+
+    @cli.command("rotate")
+    def rotate_keys(
+        new_key: Annotated[bool, typer.Option("--new-key", help="Make a new key first.")] = False,
+    ) -> None:
+        """Bring all secrets under the current key. May run while the platform runs, and again after it was cut off."""
+        try:
+            asyncio.run(_rotate(new_key))
+        except (SlipwayError, SettingsError, KeyFileError, OSError) as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+
+    return cli
+
+
 def admin_cli() -> typer.Typer:
-    """The commands `user …` and `org …`."""
+    """The commands `user …`, `org …` and `secrets …`."""
     cli, user, organization, member = (typer.Typer(no_args_is_help=True) for _ in range(4))
+    cli.add_typer(secrets_cli(), name="secrets", help="Manage the keys of secrets.")
     cli.add_typer(user, name="user", help="Manage users.")
     cli.add_typer(organization, name="org", help="Manage organizations.")
     organization.add_typer(member, name="member", help="Manage members of organizations.")
@@ -105,9 +154,13 @@ def admin_cli() -> typer.Typer:
         _run(lambda accounts: accounts.add_organization(name))
 
     @member.command("add")
-    def add_member(name: str, username: str) -> None:
-        """Put a user into an organization."""
-        _run(lambda accounts: accounts.add_member(name, username))
+    def add_member(
+        name: str,
+        username: str,
+        admin: Annotated[bool, typer.Option(help="May change the organization's variables and groups.")] = False,
+    ) -> None:
+        """Put a user into an organization, or change the role of one who is in it."""
+        _run(lambda accounts: accounts.add_member(name, username, is_admin=admin))
 
     @member.command("remove")
     def remove_member(name: str, username: str) -> None:

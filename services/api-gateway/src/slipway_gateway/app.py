@@ -15,6 +15,7 @@ from slipway_gateway.executions import api_v0 as executions_api
 from slipway_gateway.executions import container_api, workers_api
 from slipway_gateway.identity import api_v0 as identity_api
 from slipway_gateway.projects import api_v0 as projects_api
+from slipway_gateway.variables import api_v1 as variables_api
 from slipway_gateway.web.pages import install_pages
 from slipway_kit.app import create_app
 from slipway_kit.errors import ErrorStyle
@@ -36,6 +37,10 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
 """Everything below `/api/v0`. A feature adds its router here."""
 
 
+V1_ROUTERS: tuple[APIRouter, ...] = (executions_api.router_v1, variables_api.router)
+"""Everything below `/api/v1`."""
+
+
 def _style_of(path: str) -> ErrorStyle:
     return ErrorStyle.PROBLEM if path.startswith("/api/v1/") else ErrorStyle.V0
 
@@ -47,7 +52,8 @@ def public_app(context: GatewayContext | None) -> FastAPI:
     )
     for router in V0_ROUTERS:
         app.include_router(router, prefix="/api/v0")
-    app.include_router(executions_api.router_v1, prefix="/api/v1")
+    for router in V1_ROUTERS:
+        app.include_router(router, prefix="/api/v1")
     app.include_router(container_api.root_router)
     if context is not None:
         _attach(app, context)

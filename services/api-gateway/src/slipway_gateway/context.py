@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from uuid import UUID
 
 from prometheus_client import CollectorRegistry
@@ -26,10 +25,12 @@ from slipway_gateway.identity.domain import User
 from slipway_gateway.identity.service import AccountService, LoginService, TokenService
 from slipway_gateway.identity.usage import TokenUsage
 from slipway_gateway.projects.service import ProjectService
+from slipway_gateway.secrets.keys import KeyRing
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.secrets.vault import KEY_BYTES, Vault
+from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.settings import GatewaySettings
 from slipway_gateway.v0.urls import origin_of
+from slipway_gateway.variables.service import VariableService
 from slipway_kit.auth import AttemptVerifier, ServiceSigner
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.http import Neighbour
@@ -97,6 +98,11 @@ class Factory:
         return ProjectService(self.session, self.accounts, self.secrets)
 
     @cached_property
+    def variables(self) -> VariableService:
+        """Variables of owners, and groups of them."""
+        return VariableService(self.session, self.accounts, self.secrets)
+
+    @cached_property
     def code(self) -> CodeService:
         """Repositories and commits, as far as rows tell; `context.snapshots` goes to git and to the store."""
         return CodeService(self.session, self.secrets)
@@ -137,7 +143,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             )
         object_store = open_store(settings.store, clock=clock)
         stack.push_async_callback(object_store.close)
-        vault = Vault(read_key(settings.secret_key_file))
+        vault = Vault(KeyRing(settings.secret_key_file, settings.older_secret_keys_dir))
         pepper = read_pepper(settings.token_pepper_file)
         snapshots = SnapshotService(db, settings=settings, store=object_store, vault=vault, clock=clock)
         stack.push_async_callback(snapshots.close)
@@ -169,24 +175,3 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             snapshots=snapshots,
             packages=PackageService(db, object_store, snapshots.yaml, clock),
         )
-
-
-def read_key(file: Path) -> bytes:
-    """The key of the vault: 32 bytes, raw or in hex. Raises `KeyFileError`."""
-    raw = _read(file)
-    if len(raw) == KEY_BYTES:
-        return raw
-    try:
-        key = bytes.fromhex(raw.decode("ascii").strip())
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise KeyFileError(f"{file} must hold {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits.")
-    return key
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise KeyFileError(f"{file} cannot be read ({error.strerror}).") from error

@@ -1,11 +1,11 @@
 """Settings of the gateway, read from `SLIPWAY_GATEWAY__<GROUP>__<KEY>`."""
 
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from pydantic import Field
 
+from slipway_kit.egress import Network
 from slipway_kit.settings import (
     DatabaseSettings,
     Group,
@@ -16,8 +16,6 @@ from slipway_kit.settings import (
     service_config,
 )
 from slipway_storage.config import StoreConfig
-
-Network = IPv4Network | IPv6Network
 
 
 class GitSettings(Group):
@@ -51,7 +49,9 @@ class GatewaySettings(ServiceSettings):
     worker_url: str | None = None
     """Origin under which workers reach it, where that differs."""
     secret_key_file: Path
-    """32 random bytes, raw or in hex: encrypts secrets at rest."""
+    """32 random bytes, raw or in hex: encrypts secrets at rest. A new key in its place is used from then on."""
+    older_secret_keys_dir: Path | None = None
+    """Keys that secrets are still read with, one a file, until `secrets rotate` has run."""
     token_pepper_file: Path
     """Text of at least 32 characters: the key of the token hashes."""
     store: StoreConfig

@@ -13,6 +13,7 @@ from slipway_kit.clock import SystemClock
 from slipway_kit.errors import Unavailable
 from slipway_kit.transfer import transfer_session
 from slipway_runtime.runtimes.docker import DockerRuntime
+from slipway_runtime.runtimes.docker_network import OWN_NETWORK
 from slipway_runtime.runtimes.fake import FakeRuntime
 from slipway_runtime.runtimes.process import ProcessRuntime
 from slipway_runtime.runtimes.protocol import ContainerRuntime, RuntimeInfo
@@ -114,11 +115,12 @@ async def _runtime(settings: WorkerSettings) -> tuple[ContainerRuntime, RuntimeI
 def _make_runtime(name: RuntimeName, settings: WorkerSettings) -> ContainerRuntime:
     match name:
         case "docker":
-            return DockerRuntime()
+            container = settings.container
+            return DockerRuntime(own_network=container.network == OWN_NETWORK, userns=container.userns)
         case "fake":
             return FakeRuntime()
         case _:
-            return ProcessRuntime(settings.home)
+            return ProcessRuntime(settings.home, hidden=settings.hidden_paths)
 
 
 def _metrics(attempts: AttemptTable) -> CollectorRegistry:

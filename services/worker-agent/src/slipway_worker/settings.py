@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from slipway_kit.settings import Group, ServiceSettings, service_config
+from slipway_runtime.runtimes.docker_network import OWN_NETWORK
 
 RuntimeName = Literal["auto", "docker", "process", "fake"]
 
@@ -21,7 +22,18 @@ class CacheSettings(Group):
 class ContainerSettings(Group):
     """How containers are made."""
 
-    network: str = "bridge"
+    network: str = OWN_NETWORK
+    """`slipway` is made by the worker: on it runs reach neither each other nor the cloud's metadata service."""
+    memory_bytes: int | None = Field(default=None, gt=0)
+    """Limit of a run whose step names none; None = what runs may use on this machine."""
+    pids: int = Field(default=4096, ge=16)
+    """Processes and threads of one run."""
+    userns: Literal["", "host"] = ""
+    """`host` turns off the remapping of users, where the engine does it (`userns-remap`)."""
+    mount_roots: tuple[Path, ...] = ()
+    """Folders that steps may mount, or folders within, where the environment allows mounts."""
+    hidden: tuple[Path, ...] = ()
+    """Folders of the platform that no run may see. The worker's home and its token are always hidden."""
     ca_file: Path | None = None
     """Certificates that runs shall trust too; given to them by the usual variables."""
     pass_environment: tuple[str, ...] = ()
@@ -49,3 +61,8 @@ class WorkerSettings(ServiceSettings):
     """How long an attempt waits for a neighbour before its user code has started; then it is given up."""
     cache: CacheSettings = CacheSettings()
     container: ContainerSettings = ContainerSettings()
+
+    @property
+    def hidden_paths(self) -> tuple[Path, ...]:
+        """Everything of the platform on this machine: no run may see or mount it."""
+        return (self.home, self.group_token_file, *self.container.hidden)

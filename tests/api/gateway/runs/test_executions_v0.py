@@ -226,3 +226,40 @@ async def test_cumulative_metadata_comes_from_the_relays_view(lab, execute) -> N
     made = await lab.created()
     await execute("INSERT INTO logs.metadata_latest VALUES ($1, NULL, $2, 1)", made["id"], json.dumps({"acc": 0.9}))
     assert (await lab.me.get(made["url"])).json()["cumulative_metadata"] == {"acc": 0.9}
+
+
+async def test_groups_are_taken_by_name_and_id_and_their_secrets_reach_the_worker_alone(lab) -> None:
+    me = (await lab.me.get("/api/v0/users/me/")).json()["username"]
+    owner = f"/api/v1/owners/{me}"
+    await lab.me.put(f"{owner}/environment-variables/EVERYWHERE", json={"value": "owner"})
+    variables = {"TOKEN": {"value": "group-canary", "secret": True}, "A": {"value": "group"}, "G": {"value": "1"}}
+    made = await lab.me.post(
+        f"{owner}/environment-variable-groups", json={"name": "Cloud", "environment_variables": variables}
+    )
+    assert made.status_code == 201, made.text
+    url = f"/api/v0/projects/{lab.project['id']}/environment_variable/"
+    await lab.me.post(url, json={"name": "G", "value": "project"})
+    found = (await lab.created(environment_variable_groups=["cloud", made.json()["id"]]))["environment_variables"]
+    assert found == {
+        "EVERYWHERE": {"value": "owner", "secret": False},
+        "G": {"value": "1", "secret": False},
+        "TOKEN": {"value": None, "secret": True},
+        "A": {"value": "step", "secret": False},
+    }
+    plain = (await lab.created())["environment_variables"]
+    assert (plain["G"]["value"], "TOKEN" in plain) == ("project", False)
+    wrong = await lab.me.post(
+        URL,
+        json={
+            "project": lab.project["id"],
+            "commit": "main",
+            "step": "pre",
+            "environment_variable_groups": ["nothing"],
+        },
+    )
+    (problem,) = wrong.json()["environment_variable_groups"]
+    assert (wrong.status_code, problem["code"], "there are: Cloud" in problem["message"]) == (
+        400,
+        "does_not_exist",
+        True,
+    )

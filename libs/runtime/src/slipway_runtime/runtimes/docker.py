@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiodocker
 import aiohttp
@@ -19,6 +19,7 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.layout import AttemptLayout, DockerSpec, ShimSpec
 from slipway_runtime.paths import ContainerPaths
+from slipway_runtime.runtimes.docker_network import ensure_own_network
 from slipway_runtime.runtimes.protocol import (
     AttemptPlan,
     Launcher,
@@ -67,8 +68,18 @@ class DockerRuntime:
 
     name = "docker"
 
-    def __init__(self, socket: Path = Path("/var/run/docker.sock")) -> None:
+    def __init__(
+        self,
+        socket: Path = Path("/var/run/docker.sock"),
+        *,
+        own_network: bool = False,
+        userns: Literal["", "host"] = "",
+    ) -> None:
+        """`own_network`: make the network of runs. `userns`: `host` turns off the engine's remapping of users."""
         self._socket = socket
+        self._own_network = own_network
+        self._userns = userns
+        self._notices: tuple[str, ...] = ()
         self._client: aiodocker.Docker | None = None
 
     @property
@@ -81,10 +92,11 @@ class DockerRuntime:
         return ContainerPaths()
 
     async def check(self) -> RuntimeInfo:
-        """Ask the engine for its version."""
+        """Ask the engine for its version and its guards; make the network of runs."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 version = await self._docker().version()
+                self._notices = await self._guards()
         except (DockerError, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             reason = f"no Docker engine answers on {self._socket} ({error}); start one, or use the process runtime"
             return RuntimeInfo(available=False, reason=reason)
@@ -133,14 +145,14 @@ class DockerRuntime:
         await self.cleanup(plan.attempt_id)
         try:
             container = await self._docker().containers.create(
-                container_config(plan, entry), name=_name(plan.attempt_id)
+                container_config(plan, entry, self._userns), name=_name(plan.attempt_id)
             )
         except DockerError as error:
             raise _translated(error, plan.image, credentials=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._unavailable(error) from error
         spec = DockerSpec(str(self._socket), container.id)
-        return PreparedAttempt(ShimSpec(plan.attempt_id, docker=spec, limits=plan.limits), notices)
+        return PreparedAttempt(ShimSpec(plan.attempt_id, docker=spec, limits=plan.limits), (*self._notices, *notices))
 
     async def inspect(self, attempt_id: str) -> RunState:
         """Ask the engine."""
@@ -172,6 +184,18 @@ class DockerRuntime:
             await self._client.close()
             self._client = None
 
+    async def _guards(self) -> tuple[str, ...]:
+        """Warnings for every run about guards that this engine lacks."""
+        warnings = []
+        options = (await self._docker().system.info()).get("SecurityOptions") or []
+        if not any(option.startswith("name=seccomp") and "unconfined" not in option for option in options):
+            warnings.append("WARNING: the engine does not filter system calls (seccomp): runs are less isolated.")
+        if self._own_network and not await ensure_own_network(self._docker()):
+            warnings.append(
+                "WARNING: the cloud's metadata address is not blocked: the worker may not use iptables here."
+            )
+        return tuple(warnings)
+
     def _docker(self) -> aiodocker.Docker:
         if self._client is None:
             self._client = aiodocker.Docker(url=f"unix://{self._socket}", timeout=_CALL)
@@ -181,7 +205,7 @@ class DockerRuntime:
         return RuntimeUnavailable(f"the Docker engine on {self._socket} does not answer: {error}")
 
 
-def container_config(plan: AttemptPlan, entry: EntryPaths) -> dict[str, Any]:
+def container_config(plan: AttemptPlan, entry: EntryPaths, userns: str = "") -> dict[str, Any]:
     """The engine's description of an attempt's container. Holds no variable of the run, so no secret."""
     layout = plan.layout
     mounts = [
@@ -200,6 +224,9 @@ def container_config(plan: AttemptPlan, entry: EntryPaths) -> dict[str, Any]:
         "CapAdd": list(KEPT_CAPABILITIES),
         "SecurityOpt": ["no-new-privileges"],
         "PidsLimit": plan.resources.pids,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "UsernsMode": userns,
         "NetworkMode": plan.network,
     }
     resources = plan.resources

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -22,9 +24,15 @@ from slipway_runtime.runtimes.protocol import (
     RunState,
     RuntimeInfo,
 )
+from slipway_runtime.runtimes.seccomp import sandbox_filter
 from slipway_runtime.venvs import VenvPool
 
 _SYSTEM: Final = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt", "nix", "sys")
+_PRIVATE: Final = (
+    *("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d"),
+    *("/etc/ssh", "/etc/ssl/private", "/etc/docker", "/etc/containerd", "/etc/kubernetes", "/etc/krb5.keytab"),
+)
+"""What of the machine's settings no run may see; a run is root there."""
 _PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PASSED_ON_PREFIXES: Final = ("PIP_", "UV_")
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
@@ -38,7 +46,9 @@ class ProcessRuntime:
 
     name = "process"
 
-    def __init__(self, home: Path, *, sandbox: bool = True) -> None:
+    def __init__(self, home: Path, *, sandbox: bool = True, hidden: Sequence[Path] = ()) -> None:
+        """`hidden` are folders of the platform; `home` is always hidden."""
+        self._hidden = (home, *hidden)
         self._venvs = VenvPool(home / "venvs")
         self._bwrap = shutil.which("bwrap") if sandbox else None
         self._attempts: dict[str, AttemptLayout] = {}
@@ -95,7 +105,7 @@ class ProcessRuntime:
             notices.append("Control groups cannot be used here: memory is limited per process, CPU is not limited.")
         argv = ["/bin/sh", str(entry.control / "entry.sh")]
         if self._bwrap is not None:
-            argv = [self._bwrap, *_sandbox_arguments(plan, entry, venv), "--", *argv]
+            argv = [*_filtered(self._bwrap, layout), *_sandbox_arguments(plan, entry, venv, self._hidden), "--", *argv]
         tmp = PurePosixPath("/tmp") if sandboxed else PurePosixPath(layout.scratch / "tmp")  # noqa: S108
         environment = _base_environment(venv, home, tmp)
         process = ProcessSpec(argv, environment, "/", sandboxed, cgroups, rlimits)
@@ -129,13 +139,24 @@ def _base_environment(venv: Path, home: PurePosixPath, tmp: PurePosixPath) -> di
     return {**passed, "PATH": path, "VIRTUAL_ENV": str(venv), "HOME": str(home), "TMPDIR": str(tmp)}
 
 
-def _sandbox_arguments(plan: AttemptPlan, entry: EntryPaths, venv: Path) -> list[str]:
+def _filtered(bwrap: str, layout: AttemptLayout) -> list[str]:
+    """The command line's begin: bubblewrap with the system call filter, which it reads from a descriptor."""
+    program = sandbox_filter()
+    if program is None:
+        return [bwrap]
+    file = layout.root / "seccomp.bpf"
+    file.write_bytes(program)
+    return ["/bin/sh", "-c", f'exec "$0" "$@" 9<{shlex.quote(str(file))}', bwrap, "--seccomp", "9"]
+
+
+def _sandbox_arguments(plan: AttemptPlan, entry: EntryPaths, venv: Path, hidden: Sequence[Path]) -> list[str]:
     layout = plan.layout
-    arguments = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--cap-drop", "ALL"]
+    arguments = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    arguments += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if os.getuid() == 0:
         for capability in KEPT_CAPABILITIES:
             arguments += ["--cap-add", f"CAP_{capability}"]
-    arguments += _system_arguments()
+    arguments += [*_system_arguments(), *_hiding_arguments(hidden)]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--dir", "/var/tmp"]  # noqa: S108
     for name in ("repository", "inputs", "outputs"):
         arguments += ["--bind", str(layout.valohai / name), f"/valohai/{name}"]
@@ -168,6 +189,20 @@ def _system_arguments() -> list[str]:
             arguments += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             arguments += ["--ro-bind", str(path), str(path)]
+    return arguments
+
+
+def _hiding_arguments(hidden: Sequence[Path]) -> list[str]:
+    """Covers what the machine's programs do not need: its own keys, and folders of the platform among its programs."""
+    arguments = []
+    shown = [Path("/", name) for name in _SYSTEM]
+    covered = [path.resolve() for path in hidden]
+    covered = [path for path in covered if any(path.is_relative_to(root) for root in shown)]
+    for path in (*map(Path, _PRIVATE), *covered):
+        if path.is_dir():
+            arguments += ["--tmpfs", str(path)]
+        elif path.exists():
+            arguments += ["--ro-bind", "/dev/null", str(path)]
     return arguments
 
 

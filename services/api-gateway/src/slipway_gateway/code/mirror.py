@@ -12,11 +12,11 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from slipway_gateway.code.domain import COMMITS_PER_REF, CommitLine, Ref, RefKind
-from slipway_gateway.code.egress import Network, resolve_allowed
 from slipway_gateway.code.git import Git, GitError
 from slipway_gateway.code.remotes import DEFAULT_PORTS, Remote, Transport, parse_remote
 from slipway_gateway.code.service import Credentials
-from slipway_kit.errors import Invalid
+from slipway_kit.egress import Address, EgressRefused, EgressRules, Network
+from slipway_kit.errors import Invalid, Unavailable
 
 MAX_YAML_BYTES = 1024**2
 _SUBMODULE_MODE = "160000"
@@ -155,7 +155,7 @@ class Remotes:
 
     def __init__(self, state_dir: Path, *, allowed: Sequence[Network], local_paths: Sequence[Path]) -> None:
         self._state_dir = state_dir
-        self._allowed = allowed
+        self._egress = EgressRules(allowed)
         self._local_paths = [path.resolve() for path in local_paths]
 
     def check_local(self, remote: Remote) -> Path | None:
@@ -180,7 +180,7 @@ class Remotes:
             path = self.check_local(remote)
             yield OpenRemote(f"file://{path}", {"GIT_ALLOW_PROTOCOL": "file"}, {})
             return
-        address = await resolve_allowed(remote.host, remote.port, self._allowed)
+        address = await self._address(remote)
         if remote.transport is Transport.HTTP:
             yield _http(remote, str(address), credentials)
             return
@@ -188,6 +188,19 @@ class Remotes:
             key_file.write((credentials.private_key or "").encode())
             key_file.flush()
             yield self._ssh(remote, str(address), Path(key_file.name))
+
+    async def _address(self, remote: Remote) -> Address:
+        try:
+            return await self._egress.resolve(remote.host, remote.port)
+        except EgressRefused as error:
+            raise Invalid(
+                f"The host {remote.host!r} may not be reached. {error.message} It is allowed with "
+                "SLIPWAY_GATEWAY__EGRESS__ALLOW_CONTROL_PLANE.",
+                field="url",
+                code=error.code,
+            ) from error
+        except Unavailable as error:
+            raise Invalid(error.message, field="url", code=error.code) from error
 
     def _ssh(self, remote: Remote, address: str, key_file: Path) -> OpenRemote:
         self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

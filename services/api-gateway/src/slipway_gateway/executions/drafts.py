@@ -1,6 +1,7 @@
 """Builds the draft of an execution out of a request: the gateway's half of `POST executions/`."""
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +16,7 @@ from slipway_gateway.executions.domain.environments import EnvironmentChoice, ch
 from slipway_gateway.executions.domain.problems import Problems
 from slipway_gateway.executions.domain.request import RunRequest
 from slipway_gateway.executions.domain.resolution import find_step, resolve_step
+from slipway_gateway.executions.domain.variables import GroupChoice
 from slipway_gateway.executions.inputs import freeze_inputs
 from slipway_gateway.identity.domain import User
 from slipway_gateway.paging import PageRequest
@@ -22,6 +24,9 @@ from slipway_gateway.projects.domain import Project
 from slipway_gateway.projects.store import ProjectStore
 from slipway_gateway.secrets.service import SecretService
 from slipway_gateway.secrets.vault import Vault
+from slipway_gateway.variables.domain import Variable, VariableGroup
+from slipway_gateway.variables.service import SECRET_SCOPE
+from slipway_gateway.variables.store import VariableStore
 from slipway_kit.errors import FieldProblem, Invalid, NotFound
 from slipway_schemas.executions import CodeRef, EnvironmentVariable, ExecutionDraft, ExecutionSpec, SecretRef
 
@@ -86,7 +91,9 @@ class DraftBuilder:
         )
         if step is None or environment is None:
             raise invalid(problems)
-        run = resolve_step(request, step, _inherited(project), problems)
+        owned = await VariableStore(session).groups(project.owner_id)
+        inherited = {**_owned(owned), **_referenced("project", project.id, project.environment_variables)}
+        run = resolve_step(request, step, inherited, _choices(owned), problems)
         inputs = await freeze_inputs(session, project.id, user.id, run.inputs, problems)
         upload_store_id = await self._upload_store(session, project, run.upload_store, problems)
         if problems.found:
@@ -166,12 +173,28 @@ def invalid(problems: Problems) -> Invalid:
     )
 
 
-def _inherited(project: Project) -> dict[str, EnvironmentVariable]:
-    variables = {}
-    for name, one in project.environment_variables.items():
+def _owned(groups: Sequence[VariableGroup]) -> dict[str, EnvironmentVariable]:
+    """What all projects of the owner inherit."""
+    own = next((one for one in groups if one.name is None), None)
+    return {} if own is None else _referenced(SECRET_SCOPE, own.id, own.variables)
+
+
+def _choices(groups: Sequence[VariableGroup]) -> list[GroupChoice]:
+    return [
+        GroupChoice(one.id, one.name, _referenced(SECRET_SCOPE, one.id, one.variables))
+        for one in groups
+        if one.name is not None
+    ]
+
+
+def _referenced(
+    scope: Literal["project", "group"], scope_id: UUID, variables: Mapping[str, Variable]
+) -> dict[str, EnvironmentVariable]:
+    found = {}
+    for name, one in variables.items():
         if one.secret_version is None:
-            variables[name] = EnvironmentVariable(value=one.value)
+            found[name] = EnvironmentVariable(value=one.value)
         else:
-            secret = SecretRef(scope="project", scope_id=project.id, name=name, version=one.secret_version)
-            variables[name] = EnvironmentVariable(secret=secret)
-    return variables
+            secret = SecretRef(scope=scope, scope_id=scope_id, name=name, version=one.secret_version)
+            found[name] = EnvironmentVariable(secret=secret)
+    return found

@@ -57,10 +57,10 @@ class Administration:
         async with self._db.transaction() as session:
             await AccountService(session).add_organization(name)
 
-    async def add_member(self, organization: str, name: str) -> None:
-        """Put a user into an organization. Raises `NotFound`."""
+    async def add_member(self, organization: str, name: str, *, is_admin: bool = False) -> None:
+        """Put a user into an organization, or change the role of one who is in it. Raises `NotFound`."""
         async with self._db.transaction() as session:
-            await AccountService(session).add_member(organization, name)
+            await AccountService(session).add_member(organization, name, is_admin=is_admin)
 
     async def remove_member(self, organization: str, name: str) -> None:
         """Take a user out of an organization. Raises `NotFound`."""

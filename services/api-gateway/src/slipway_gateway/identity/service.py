@@ -198,9 +198,10 @@ class AccountService:
         await self._store.add_organization(account_id, name)
         return Account(account_id, slug, "organization")
 
-    async def add_member(self, organization: str, username: str) -> None:
-        """Put a user into an organization. Raises `NotFound`."""
-        await self._store.add_member((await self._organization(organization)).id, (await self.user(username)).id)
+    async def add_member(self, organization: str, username: str, *, is_admin: bool = False) -> None:
+        """Put a user into an organization, or change the role of one who is in it. Raises `NotFound`."""
+        found, user = await self._organization(organization), await self.user(username)
+        await self._store.add_member(found.id, user.id, is_admin=is_admin)
 
     async def remove_member(self, organization: str, username: str) -> None:
         """Take a user out of an organization. Raises `NotFound`, also when the user is not in it."""
@@ -211,6 +212,22 @@ class AccountService:
     async def owners_for(self, user: User) -> Sequence[Account]:
         """The accounts that this user may create projects under, the user first."""
         return await self._store.owners_for(user.id)
+
+    async def administers(self, user: User, account: Account) -> bool:
+        """Whether a user may change what belongs to an account as a whole, such as the variables of an organization.
+
+        People administer themselves. An organization is administered by the members who have that role, and by
+        members who administer the platform.
+        """
+        if account.id == user.id:
+            return True
+        if user.is_admin:
+            return any(account.id == own.id for own in await self.owners_for(user))
+        return await self._store.is_organization_admin(account.id, user.id)
+
+    async def lock(self, account: Account) -> None:
+        """Let changes of what belongs to an account as a whole wait for each other until the commit."""
+        await self._store.lock_account(account.id)
 
     async def account(self, reference: str | int) -> Account | None:
         """A user or organization by name or id, or None."""

@@ -93,10 +93,24 @@ class IdentityStore:
         """The organization part of a new account."""
         await self._session.execute(insert(OrganizationRow).values(account_id=account_id, name=name))
 
-    async def add_member(self, organization_id: int, user_id: int) -> None:
-        """Put a user into an organization; being in it already is no error."""
-        statement = insert(MembershipRow).values(organization_id=organization_id, user_id=user_id)
-        await self._session.execute(statement.on_conflict_do_nothing())
+    async def add_member(self, organization_id: int, user_id: int, *, is_admin: bool) -> None:
+        """Put a user into an organization; for one who is in it already, only the role changes."""
+        key = {"organization_id": organization_id, "user_id": user_id}
+        statement = insert(MembershipRow).values(**key, is_admin=is_admin)
+        await self._session.execute(
+            statement.on_conflict_do_update(index_elements=list(key), set_={"is_admin": is_admin})
+        )
+
+    async def is_organization_admin(self, organization_id: int, user_id: int) -> bool:
+        """Whether the user is in the organization as its administrator."""
+        row = await self._session.get(MembershipRow, (user_id, organization_id))
+        return row is not None and row.is_admin
+
+    async def lock_account(self, account_id: int) -> None:
+        """Hold an account's row until the commit: changes of what belongs to it as a whole wait for each other."""
+        await self._session.execute(
+            select(AccountRow.id).where(AccountRow.id == account_id).with_for_update(key_share=True)
+        )
 
     async def remove_member(self, organization_id: int, user_id: int) -> bool:
         """Take a user out of an organization; False when the user was not in it."""

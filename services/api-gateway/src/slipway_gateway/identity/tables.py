@@ -55,6 +55,8 @@ class MembershipRow(GatewayBase):
     organization_id: Mapped[int] = mapped_column(
         ForeignKey("organizations.account_id", ondelete="CASCADE"), primary_key=True
     )
+    is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
+    """May change what belongs to the organization as a whole, such as its variables."""
     created_at: Mapped[CreatedAt]
 
 

@@ -7,26 +7,11 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from uuid import UUID
 
+from slipway_gateway.variables.domain import Variable
+
 MAX_NAME_LENGTH = 128
 MAX_SLUG_LENGTH = 64
-MAX_VALUE_BYTES = 64 * 1024
 DEFAULT_YAML_PATH = "valohai.yaml"
-
-_VARIABLE_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,255}$")
-
-
-@dataclass(frozen=True)
-class ProjectVariable:
-    """A variable of all runs of a project. A secret has a version instead of a value."""
-
-    name: str
-    value: str | None
-    secret_version: int | None
-
-    @property
-    def secret(self) -> bool:
-        """True when the value is kept encrypted and never shown."""
-        return self.secret_version is not None
 
 
 @dataclass(frozen=True)
@@ -45,7 +30,7 @@ class Project:
     upload_store_id: UUID | None
     created_at: datetime
     updated_at: datetime
-    environment_variables: dict[str, ProjectVariable] = field(default_factory=dict)
+    environment_variables: dict[str, Variable] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -88,13 +73,6 @@ def name_problem(name: str) -> str | None:
     if "/" in name or any(unicodedata.category(char).startswith("C") for char in name):
         return "A project name has neither slashes nor control characters."
     return None
-
-
-def variable_name_problem(name: str) -> str | None:
-    """What is wrong with the name of an environment variable, or None."""
-    if _VARIABLE_NAME.fullmatch(name):
-        return None
-    return "A variable name starts with a letter or '_', then has letters, digits, '_', '.', '-'; at most 256."
 
 
 def yaml_path_problem(path: str) -> str | None:

@@ -12,18 +12,16 @@ from slipway_gateway.identity.service import AccountService
 from slipway_gateway.paging import Page, PageRequest
 from slipway_gateway.projects.domain import (
     DEFAULT_YAML_PATH,
-    MAX_VALUE_BYTES,
     ExecutionCounts,
     Project,
-    ProjectVariable,
     name_problem,
     numbered_slug,
     slug_of,
-    variable_name_problem,
     yaml_path_problem,
 )
 from slipway_gateway.projects.store import ProjectStore
 from slipway_gateway.secrets.service import SecretService
+from slipway_gateway.variables.domain import Variable, check_variable
 from slipway_kit.errors import Invalid, NotFound
 from slipway_schemas.events import ProjectDeleted
 
@@ -102,17 +100,13 @@ class ProjectService:
 
     async def put_variable(self, user: User, project_id: UUID, name: str, value: str, *, secret: bool) -> Project:
         """Set an environment variable; a secret's value can never be read again. Raises `Invalid`, `NotFound`."""
-        problem = variable_name_problem(name)
-        if problem is not None:
-            raise Invalid(problem, field="name")
-        if len(value.encode()) > MAX_VALUE_BYTES or "\0" in value:
-            raise Invalid(f"A value has at most {MAX_VALUE_BYTES} bytes and no NUL.", field="value")
+        check_variable(name, value)
         project = await self.get_writable(user, project_id)
         if secret:
             version = await self._secrets.put("project", project.id, name, value)
-            await self._store.put_variable(project.id, ProjectVariable(name, None, version))
+            await self._store.put_variable(project.id, Variable(name, None, version))
         else:
-            await self._store.put_variable(project.id, ProjectVariable(name, value, None))
+            await self._store.put_variable(project.id, Variable(name, value, None))
         return await self.get_visible(user, project_id)
 
     async def delete_variable(self, user: User, project_id: UUID, name: str) -> Project:

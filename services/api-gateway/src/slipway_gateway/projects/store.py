@@ -13,8 +13,9 @@ from slipway_db.database import unique_violation
 from slipway_gateway.identity.access import owner_ids
 from slipway_gateway.identity.tables import AccountRow
 from slipway_gateway.paging import Page, PageRequest, fetch_page
-from slipway_gateway.projects.domain import ExecutionCounts, Project, ProjectVariable
+from slipway_gateway.projects.domain import ExecutionCounts, Project
 from slipway_gateway.projects.tables import ProjectRow, ProjectVariableRow
+from slipway_gateway.variables.domain import Variable
 
 SLUG_CONSTRAINT = "uq_projects_owner_id_slug"
 NAME_CONSTRAINT = "uq_projects_owner_id_name"
@@ -58,7 +59,7 @@ class ProjectStore:
         )
         return page.of([_project(row[0], row[1], {}) for row in page.items])
 
-    async def variables(self, project_id: UUID) -> dict[str, ProjectVariable]:
+    async def variables(self, project_id: UUID) -> dict[str, Variable]:
         """Environment variables by name."""
         statement = (
             select(ProjectVariableRow)
@@ -66,7 +67,7 @@ class ProjectStore:
             .order_by(ProjectVariableRow.name)
         )
         rows = await self._session.scalars(statement)
-        return {row.name: ProjectVariable(row.name, row.value, row.secret_version) for row in rows}
+        return {row.name: Variable(row.name, row.value, row.secret_version) for row in rows}
 
     async def taken_slugs(self, owner_id: int, slug: str) -> set[str]:
         """Slugs of the owner that begin with this one."""
@@ -104,7 +105,7 @@ class ProjectStore:
         statement = update(ProjectRow).where(ProjectRow.id == project_id)
         await self._session.execute(statement.values(deleted_at=func.now(), updated_at=func.now()))
 
-    async def put_variable(self, project_id: UUID, variable: ProjectVariable) -> None:
+    async def put_variable(self, project_id: UUID, variable: Variable) -> None:
         """Set a variable, replacing the one of that name."""
         values = {"value": variable.value, "secret_version": variable.secret_version}
         statement = insert(ProjectVariableRow).values(project_id=project_id, name=variable.name, **values)
@@ -151,7 +152,7 @@ def visible_project_ids(user_id: int) -> Select[UUID]:
     return select(ProjectRow.id).where(ProjectRow.deleted_at.is_(None), ProjectRow.owner_id.in_(owner_ids(user_id)))
 
 
-def _project(row: ProjectRow, owner_slug: str, variables: dict[str, ProjectVariable]) -> Project:
+def _project(row: ProjectRow, owner_slug: str, variables: dict[str, Variable]) -> Project:
     return Project(
         id=row.id,
         name=row.name,

@@ -19,7 +19,7 @@ class SecretService:
     async def put(self, scope: str, scope_id: UUID, name: str, value: str) -> int:
         """Keep a new version of a secret; returns its number. The caller holds a lock on the scope's row."""
         version = await self._store.newest_version(scope, scope_id, name) + 1
-        envelope = self._vault.encrypt(value, _place(scope, scope_id, name, version))
+        envelope = self._vault.encrypt(value, place_of(scope, scope_id, name, version))
         await self._store.add(scope, scope_id, name, version, envelope)
         return version
 
@@ -28,8 +28,9 @@ class SecretService:
         envelope = await self._store.envelope(scope, scope_id, name, version)
         if envelope is None:
             raise NotFound(f"Version {version} of the secret {name} does not exist any more.")
-        return self._vault.decrypt(envelope, _place(scope, scope_id, name, version))
+        return self._vault.decrypt(envelope, place_of(scope, scope_id, name, version))
 
 
-def _place(scope: str, scope_id: UUID, name: str, version: int) -> tuple[str, ...]:
+def place_of(scope: str, scope_id: UUID, name: str, version: int) -> tuple[str, ...]:
+    """Where a version of a secret belongs, for the vault."""
     return (scope, str(scope_id), name, str(version))

@@ -13,7 +13,9 @@ class SecretRow(GatewayBase):
     """One version of a secret. Versions are kept, so that a queued run gets the value it was created with."""
 
     __tablename__ = "secrets"
-    __table_args__ = (CheckConstraint("scope IN ('project', 'execution', 'organization', 'repository')", name="scope"),)
+    __table_args__ = (
+        CheckConstraint("scope IN ('project', 'execution', 'organization', 'repository', 'group')", name="scope"),
+    )
 
     scope: Mapped[str] = mapped_column(String(16), primary_key=True)
     scope_id: Mapped[UUID] = mapped_column(primary_key=True)

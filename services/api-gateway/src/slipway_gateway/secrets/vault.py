@@ -1,18 +1,18 @@
-"""Envelope encryption: each secret has a key of its own, which is encrypted under the installation's key."""
+"""Envelope encryption: each secret has a key of its own, which is encrypted under a key of the installation."""
 
 import os
-from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from slipway_gateway.secrets.keys import KEY_BYTES, KEY_ID_LENGTH, Key, KeyRing
 from slipway_kit.errors import SlipwayError
 
-KEY_BYTES = 32
 _NONCE_BYTES = 12
 _WRAPPED_BYTES = KEY_BYTES + 16
-_KEY_ID_LENGTH = 8
 _VERSION = b"\x01"
+HEADER_BYTES = len(_VERSION) + KEY_ID_LENGTH
+_WRAPPED_END = HEADER_BYTES + _NONCE_BYTES + _WRAPPED_BYTES
 
 
 class VaultError(SlipwayError):
@@ -27,38 +27,54 @@ class Vault:
     An envelope is: version, key id, nonce and wrapped data key, nonce and ciphertext.
     """
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"The secret key must be {KEY_BYTES} bytes long, not {len(key)}.")
-        self._key = AESGCM(key)
-        self.key_id = sha256(key).hexdigest()[:_KEY_ID_LENGTH]
+    def __init__(self, keys: KeyRing) -> None:
+        self.keys = keys
 
     def encrypt(self, plaintext: str, aad: tuple[str, ...]) -> bytes:
-        """The envelope of `plaintext`."""
-        bound = _bound(aad)
-        data_key, wrap_nonce, nonce = os.urandom(KEY_BYTES), os.urandom(_NONCE_BYTES), os.urandom(_NONCE_BYTES)
-        header = _VERSION + self.key_id.encode()
-        wrapped = self._key.encrypt(wrap_nonce, data_key, header + bound)
-        return header + wrap_nonce + wrapped + nonce + AESGCM(data_key).encrypt(nonce, plaintext.encode(), bound)
+        """The envelope of `plaintext`, under the current key."""
+        data_key, nonce = os.urandom(KEY_BYTES), os.urandom(_NONCE_BYTES)
+        sealed = nonce + AESGCM(data_key).encrypt(nonce, plaintext.encode(), _bound(aad))
+        return _wrap(self.keys.current(), data_key, aad) + sealed
 
     def decrypt(self, envelope: bytes, aad: tuple[str, ...]) -> str:
-        """The plaintext. Raises `VaultError` for another key, another place, or changed bytes."""
-        start = len(_VERSION) + _KEY_ID_LENGTH
-        header, rest = envelope[:start], envelope[start:]
-        key_id = header[len(_VERSION) :].decode(errors="replace")
-        if not header.startswith(_VERSION) or key_id != self.key_id:
-            raise VaultError(
-                f"A secret was encrypted with key {key_id}, this installation has {self.key_id}. "
-                "Start the gateway with the key file that belongs to this database."
-            )
-        wrapped_end = _NONCE_BYTES + _WRAPPED_BYTES
-        bound = _bound(aad)
+        """The plaintext. Raises `VaultError` for a key that is not here, another place, or changed bytes."""
+        data_key = self._data_key(envelope, aad)
+        nonce_end = _WRAPPED_END + _NONCE_BYTES
         try:
-            data_key = self._key.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:wrapped_end], header + bound)
-            nonce = rest[wrapped_end : wrapped_end + _NONCE_BYTES]
-            return AESGCM(data_key).decrypt(nonce, rest[wrapped_end + _NONCE_BYTES :], bound).decode()
+            plaintext = AESGCM(data_key).decrypt(envelope[_WRAPPED_END:nonce_end], envelope[nonce_end:], _bound(aad))
         except (InvalidTag, ValueError) as error:
-            raise VaultError("A secret cannot be decrypted: its row was changed or moved.") from error
+            raise _damaged() from error
+        return plaintext.decode()
+
+    def rewrap(self, envelope: bytes, aad: tuple[str, ...]) -> bytes:
+        """The same secret under the current key; the secret itself is not decrypted. Raises `VaultError`."""
+        return _wrap(self.keys.current(), self._data_key(envelope, aad), aad) + envelope[_WRAPPED_END:]
+
+    def _data_key(self, envelope: bytes, aad: tuple[str, ...]) -> bytes:
+        header = envelope[:HEADER_BYTES]
+        key_id = header[len(_VERSION) :].decode(errors="replace")
+        key = self.keys.find(key_id) if header.startswith(_VERSION) else None
+        if key is None:
+            raise VaultError(
+                f"A secret was encrypted with key {key_id!r}, which no key file of this installation holds. "
+                "Give the gateway the key file that belongs to this database."
+            )
+        nonce_end = HEADER_BYTES + _NONCE_BYTES
+        try:
+            return key.cipher.decrypt(
+                envelope[HEADER_BYTES:nonce_end], envelope[nonce_end:_WRAPPED_END], header + _bound(aad)
+            )
+        except (InvalidTag, ValueError) as error:
+            raise _damaged() from error
+
+
+def _wrap(key: Key, data_key: bytes, aad: tuple[str, ...]) -> bytes:
+    header, nonce = _VERSION + key.id.encode(), os.urandom(_NONCE_BYTES)
+    return header + nonce + key.cipher.encrypt(nonce, data_key, header + _bound(aad))
+
+
+def _damaged() -> VaultError:
+    return VaultError("A secret cannot be decrypted: its row was changed or moved.")
 
 
 def _bound(aad: tuple[str, ...]) -> bytes:

@@ -2,7 +2,19 @@
 
 from fastapi import FastAPI
 
-from slipway_gateway.web import api_docs, assets, auth, commits, data, environments, executions, home, projects, tokens
+from slipway_gateway.web import (
+    api_docs,
+    assets,
+    auth,
+    commits,
+    data,
+    environments,
+    executions,
+    home,
+    owners,
+    projects,
+    tokens,
+)
 from slipway_gateway.web.errors import install_page_errors
 from slipway_gateway.web.rendering import Renderer
 
@@ -17,6 +29,7 @@ ROUTERS = (
     executions.router,
     data.router,
     environments.router,
+    owners.router,
     api_docs.router,
 )
 """Pages for browsers. A new page adds its router here."""

@@ -10,7 +10,9 @@ from slipway_runtime.paths import CONTAINER_ROOT, ContainerPaths
 from slipway_runtime.runtimes.protocol import AttemptPlan, ResourceLimits, UserMount
 from slipway_schemas.attempts import AttemptDocument
 from slipway_worker.attempts.controls import Controls
-from slipway_worker.settings import ContainerSettings
+from slipway_worker.attempts.mounts import user_mounts
+from slipway_worker.machine.capacity import default_memory
+from slipway_worker.settings import WorkerSettings
 
 _CA_FILE = PurePosixPath("/run/slipway-ca.pem")
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
@@ -29,20 +31,21 @@ def make_plan(
     layout: AttemptLayout,
     document: AttemptDocument,
     paths: ContainerPaths,
-    container: ContainerSettings,
+    settings: WorkerSettings,
     *,
     secrets: Mapping[str, str],
     gpus: tuple[int, ...],
     addresses: tuple[str, ...],
 ) -> tuple[AttemptPlan, tuple[str, ...]]:
     """The plan, and status lines about what was asked for and is not given."""
-    spec, rules = document.spec, document.environment
+    spec, rules, container = document.spec, document.environment, settings.container
     variables = plain_variables(document)
     controls = Controls.read(variables)
     notices = []
     mounts: list[UserMount] = []
     if spec.mounts and rules.allow_mounts:
-        mounts += [UserMount(mount.source, mount.destination, mount.readonly) for mount in spec.mounts]
+        mounts, refused = user_mounts(spec.mounts, settings)
+        notices += refused
     elif spec.mounts:
         notices.append("The step's mounts are left out: the environment does not allow mounts.")
     network = container.network
@@ -70,7 +73,8 @@ def make_plan(
         resources=ResourceLimits(
             cpus=controls.cpus or resources.cpus_max or None,
             cpu_set=controls.cpu_set,
-            memory_bytes=resources.memory_max_bytes or None,
+            memory_bytes=resources.memory_max_bytes or default_memory(settings),
+            pids=container.pids,
             gpus=tuple(str(index) for index in gpus),
         ),
         limits=RunLimits(

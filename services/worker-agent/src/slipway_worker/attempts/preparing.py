@@ -92,7 +92,7 @@ class Preparation:
             layout,
             self._document,
             paths,
-            self._services.settings.container,
+            self._services.settings,
             secrets={secret.name: secret.value for secret in materials.secrets},
             gpus=self._record.state.gpus,
             addresses=self._services.addresses,

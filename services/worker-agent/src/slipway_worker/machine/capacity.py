@@ -10,6 +10,7 @@ import psutil
 
 from slipway_schemas.executions import Resources
 from slipway_schemas.workers import Capacity, Gpu
+from slipway_worker.settings import WorkerSettings
 
 _QUERY_SECONDS: Final = 10.0
 _MIB: Final = 1024 * 1024
@@ -55,6 +56,12 @@ def machine_capacity(slots: int, cpus: float | None, memory_bytes: int | None, g
         memory_bytes=memory_bytes if memory_bytes is not None else int(psutil.virtual_memory().total),
         gpus=len(gpus),
     )
+
+
+def default_memory(settings: WorkerSettings) -> int:
+    """Limit of a run whose step names none. Of the whole machine a part is left to the machine and the agent."""
+    total = int(psutil.virtual_memory().total * 0.95)
+    return settings.container.memory_bytes or settings.memory_bytes or total
 
 
 def free_capacity(capacity: Capacity, running: Iterable[Resources]) -> Capacity:

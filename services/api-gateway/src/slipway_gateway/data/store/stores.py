@@ -1,6 +1,6 @@
 """SQL of connected stores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from slipway_gateway.data.tables import StoreRow
 from slipway_gateway.identity.access import owner_ids
 from slipway_gateway.paging import Page, PageRequest, fetch_page
 from slipway_gateway.projects.tables import ProjectRow
+from slipway_gateway.secrets.store import not_under
 
 
 class StoreStore:
@@ -55,6 +56,11 @@ class StoreStore:
         """A store with its encrypted credentials; deleted ones too, for their datums are still there."""
         row = await self._session.get(StoreRow, store_id)
         return None if row is None else (store_of(row), row.secret_envelope)
+
+    async def under_other_keys(self, key_id: str, limit: int) -> Sequence[StoreRow]:
+        """Some rows whose credentials are under another key of the vault, locked until the commit."""
+        statement = select(StoreRow).where(not_under(StoreRow.secret_envelope, key_id)).limit(limit)
+        return (await self._session.scalars(statement.with_for_update())).all()
 
     async def add(self, values: Mapping[str, Any]) -> None:
         """Connect a store."""

@@ -1,6 +1,6 @@
 """Everything of a run that follows from the request and the step alone: payload > step (contract 1.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from slipway_gateway.executions.domain.inputs import WantedInput, resolve_inputs
 from slipway_gateway.executions.domain.parameters import resolve_parameters
 from slipway_gateway.executions.domain.problems import Problems
 from slipway_gateway.executions.domain.request import RunRequest
-from slipway_gateway.executions.domain.variables import resolve_variables
+from slipway_gateway.executions.domain.variables import GroupChoice, group_variables, resolve_variables
 from slipway_schemas.executions import EnvironmentVariable, MountSpec, Resources
 
 
@@ -54,17 +54,22 @@ def find_step(config: Config, name: str, problems: Problems) -> Step | None:
 
 
 def resolve_step(
-    request: RunRequest, step: Step, inherited: Mapping[str, EnvironmentVariable], problems: Problems
+    request: RunRequest,
+    step: Step,
+    inherited: Mapping[str, EnvironmentVariable],
+    groups: Sequence[GroupChoice],
+    problems: Problems,
 ) -> ResolvedStep:
-    """Merge and check. Problems are noted, not raised: the result counts only when there are none."""
+    """Merge and check. Problems are noted, not raised: the result counts only when there are none.
+
+    `inherited` are the variables of project and owner, `groups` those that the run may name.
+    """
     values = resolve_parameters(step, request.parameters, problems)
     parameters = {name: value for name, value in values.items() if value is not None}
     command = tuple(request.command or [str(line) for line in listify(step.command)])
     port, key = limits.remote_debug(request.runtime_config, problems)
-    for group in [*step.environment_variable_groups, *request.environment_variable_groups]:
-        problems.add(
-            "environment_variable_groups", f"There is no environment variable group {group!r:.100}.", "does_not_exist"
-        )
+    named = [*map(str, step.environment_variable_groups), *request.environment_variable_groups]
+    grouped = group_variables(named, groups, problems)
     if request.runtime_config_preset:
         problems.add(
             "runtime_config_preset",
@@ -82,7 +87,7 @@ def resolve_step(
         environment_variables=resolve_variables(
             step,
             request.environment_variables,
-            inherited if request.inherit_environment_variables else {},
+            {**(inherited if request.inherit_environment_variables else {}), **grouped},
             problems,
         ),
         mounts=tuple(

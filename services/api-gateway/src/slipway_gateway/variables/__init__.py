@@ -1,0 +1,1 @@
+"""Environment variables that belong to an owner: those of all its projects, and named groups."""

@@ -33,6 +33,11 @@ _PRIVATE: Final = (
     *("/etc/ssh", "/etc/ssl/private", "/etc/docker", "/etc/containerd", "/etc/kubernetes", "/etc/krb5.keytab"),
 )
 """What of the machine's settings no run may see; a run is root there."""
+_PROC_READ_ONLY: Final = ("/proc/sys", "/proc/fs", "/proc/bus", "/proc/irq", "/proc/sysrq-trigger")
+_PROC_COVERED: Final = (
+    *("/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/timer_list", "/proc/sched_debug", "/proc/kmsg"),
+    *("/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware"),
+)
 _PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PASSED_ON_PREFIXES: Final = ("PIP_", "UV_")
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
@@ -157,7 +162,7 @@ def _sandbox_arguments(plan: AttemptPlan, entry: EntryPaths, venv: Path, hidden:
         for capability in KEPT_CAPABILITIES:
             arguments += ["--cap-add", f"CAP_{capability}"]
     arguments += [*_system_arguments(), *_hiding_arguments(hidden)]
-    arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--dir", "/var/tmp"]  # noqa: S108
+    arguments += [*_proc_arguments(), "--dev", "/dev", "--tmpfs", "/run", "--dir", "/var/tmp"]  # noqa: S108
     for name in ("repository", "inputs", "outputs"):
         arguments += ["--bind", str(layout.valohai / name), f"/valohai/{name}"]
     arguments += ["--ro-bind", str(layout.valohai / "config"), "/valohai/config"]
@@ -189,6 +194,21 @@ def _system_arguments() -> list[str]:
             arguments += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             arguments += ["--ro-bind", str(path), str(path)]
+    return arguments
+
+
+def _proc_arguments() -> list[str]:
+    """A `/proc` of the sandbox's own processes. What of it belongs to the whole machine is read-only or covered, as
+    Docker does it: a run is root, and root may write there without any capability."""
+    arguments = ["--proc", "/proc"]
+    for path in map(Path, _PROC_READ_ONLY):
+        if path.exists():
+            arguments += ["--ro-bind", str(path), str(path)]
+    for path in map(Path, _PROC_COVERED):
+        if path.is_dir():
+            arguments += ["--tmpfs", str(path)]
+        elif path.exists():
+            arguments += ["--ro-bind", "/dev/null", str(path)]
     return arguments
 
 

@@ -24,7 +24,7 @@ from slipway_schemas.lifecycles import EndReason
 from slipway_worker.attempts.code_archive import unpack
 from slipway_worker.attempts.outcome import AttemptFailure
 
-EXAMPLES = 2000 if os.environ.get("SLIPWAY_CHAOS") == "full" else 250
+EXAMPLES = 2000 if os.environ.get("SLIPWAY_CHAOS") == "full" else 150
 OUTSIDE = "canary"
 YAML = "valohai.yaml"
 

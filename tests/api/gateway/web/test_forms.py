@@ -1,5 +1,6 @@
 """Forms do what the API does, and show again what was wrong."""
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +30,29 @@ async def test_variables_are_set_masked_and_deleted(ann, lab):
     assert "t0p-s3cret" not in wrong.text
     assert (await ann.send(page, f"{page}delete/", name="TOKEN")).status_code == 303
     assert "TOKEN" not in await ann.get(page)
+
+
+async def test_variables_of_an_owner_and_groups_are_set_masked_and_deleted(ann, lab):
+    page = "/owners/ann/variables/"
+    assert page in await ann.get(f"{lab.root}variables/")
+    assert (await ann.send(page, f"{page}groups/", group_name="Cloud", description="All of it")).status_code == 303
+    twice = await ann.send(page, f"{page}groups/", group_name="cloud")
+    assert (twice.status_code, "a group named" in twice.text) == (400, True)
+    text = await ann.get(page)
+    group = re.search(r'name="group" value="([0-9a-f-]{36})"', text)[1]
+    assert (await ann.send(page, name="EVERYWHERE", value="plain-value")).status_code == 303
+    assert (await ann.send(page, name="TOKEN", value="t0p-s3cret", secret="1", group=group)).status_code == 303
+    text = await ann.get(page)
+    assert "plain-value" in text
+    assert "TOKEN" in text
+    assert "t0p-s3cret" not in text
+    wrong = await ann.send(page, name="1 bad", value="t0p-s3cret", secret="1", group=group)
+    assert (wrong.status_code, "starts with a letter" in wrong.text) == (400, True)
+    assert "t0p-s3cret" not in wrong.text
+    assert (await ann.send(page, f"{page}delete/", name="TOKEN", group=group)).status_code == 303
+    assert (await ann.send(page, f"{page}delete/", name="EVERYWHERE", group="")).status_code == 303
+    assert (await ann.send(page, f"{page}groups/delete/", group=group)).status_code == 303
+    assert "Cloud" not in await ann.get(page)
 
 
 async def test_an_ssh_repository_shows_its_deploy_key_and_never_a_token(ann, lab):

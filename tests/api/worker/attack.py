@@ -20,6 +20,7 @@ from typing import Any
 
 LIBC = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
 X86 = platform.machine() == "x86_64"
+STRANGERS = ("slipway_worker", "slipway-worker", "postgres", "valkey-server", "dockerd", "pytest")
 CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x00020000
 
 
@@ -233,15 +234,13 @@ def kill_outside_processes() -> None:
 
 
 def outsiders() -> list[str]:
-    """Command lines of processes that are no part of the run."""
+    """Command lines of processes that are no part of the run. The sandbox's own first process is."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if any(
-                word in command
-                for word in ("slipway_worker", "slipway-worker", "postgres", "valkey-server", "dockerd", "pytest")
-            ):
+            program = command.partition(" ")[0].rpartition("/")[2]
+            if program != "bwrap" and any(word in command for word in STRANGERS):
                 found.append(command)
     return found
 
@@ -327,7 +326,7 @@ def in_child(action: Callable[[], object]) -> None:
         raise Refused("refused in a child")
 
 
-ARGUMENTS = json.loads(sys.argv[1])
+ARGUMENTS = json.loads(Path(sys.argv[1]).read_text())
 ABUSES: tuple[Callable[[], None], ...] = (
     *(mount_tmpfs, remount_root_writable, mount_proc_elsewhere, mount_cgroups, unshare_user, unshare_mounts),
     *(clone_user_namespace, join_namespace_of_first_process, keyctl_read_session, add_key, bpf_program, userfaultfd),

@@ -28,13 +28,15 @@ async def attack(platform: PlatformNeighbours, home: Path, **more: Any) -> dict[
     """Run the script in an attempt; what it says."""
     arguments = {
         "agent_pid": os.getpid(),
-        "paths": [str(path) for path in (home, home.parent / "group-token", Path("/root"), Path("/dev/shm/slipway-0"))],
+        "paths": [
+            str(path) for path in (home, home.parent / "group-token", Path(__file__), Path("/dev/shm/slipway-0"))
+        ],
         "shadow_line": Path("/etc/shadow").read_text(),
         "metadata": METADATA,
         **more,
     }
-    quoted = json.dumps(arguments).replace("'", "'\\''")
-    attempt = await platform.assign(f"python3 attack.py '{quoted}'", image=IMAGE, files={"attack.py": ATTACK})
+    files = {"attack.py": ATTACK, "attack.json": json.dumps(arguments).encode()}
+    attempt = await platform.assign("python3 attack.py attack.json", image=IMAGE, files=files)
     fact = await platform.scheduler.ended(attempt, timeout=90)
     log = platform.relay.logs[attempt]
     assert isinstance(fact, Exited), fact

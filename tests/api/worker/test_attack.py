@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slipway_runtime.runtimes.process import ProcessRuntime
+from slipway_runtime.runtimes.process import ProcessRuntime, _hiding_arguments, _system_arguments
 from slipway_schemas.environments import EnvironmentSettings
 from slipway_schemas.executions import MountSpec
 from slipway_schemas.lifecycles import EndReason
@@ -162,8 +162,6 @@ async def test_the_platforms_folders_are_covered_where_programs_lie(tmp_path: Pa
         await runtime.aclose()
         if info.version != "bubblewrap":
             pytest.skip("bubblewrap does not work on this machine")
-        from slipway_runtime.runtimes.process import _hiding_arguments, _system_arguments
-
         arguments = [*_system_arguments(), *_hiding_arguments((home,)), "--proc", "/proc", "--dev", "/dev"]
         process = await asyncio.create_subprocess_exec(
             *("bwrap", *arguments, "--", "/bin/sh", "-c", f"ls {home} | wc -l"), stdout=asyncio.subprocess.PIPE

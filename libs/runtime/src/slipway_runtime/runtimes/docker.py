@@ -44,6 +44,8 @@ KEPT_CAPABILITIES: Final = (
 
 _NOT_FOUND: Final = 404
 _CALL: Final = aiohttp.ClientTimeout(total=60.0)
+_GUARDS_SECONDS: Final = 60.0
+"""Readiness is asked for often; the guards of an engine seldom change."""
 _PULL_SILENCE_SECONDS: Final = 300.0
 _UNREACHABLE_WORDS: Final = (
     "no such host",
@@ -80,6 +82,7 @@ class DockerRuntime:
         self._own_network = own_network
         self._userns = userns
         self._notices: tuple[str, ...] = ()
+        self._guards_due = 0.0
         self._client: aiodocker.Docker | None = None
 
     @property
@@ -96,7 +99,10 @@ class DockerRuntime:
         try:
             async with asyncio.timeout(20):
                 version = await self._docker().version()
-                self._notices = await self._guards()
+                now = asyncio.get_running_loop().time()
+                if now > self._guards_due:
+                    self._notices = await self._guards()
+                    self._guards_due = now + _GUARDS_SECONDS
         except (DockerError, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             reason = f"no Docker engine answers on {self._socket} ({error}); start one, or use the process runtime"
             return RuntimeInfo(available=False, reason=reason)
@@ -265,6 +271,8 @@ def _translated(error: DockerError, image: str, *, credentials: bool) -> Contain
         if "pull access denied" in text and not credentials:
             return ImageMissing(f"{image} does not exist or is private: {error.message}")
         return ImageDenied(f"the registry refused {image}: {error.message}")
+    if error.status == _NOT_FOUND and text.startswith("network "):
+        return RuntimeUnavailable(f"the network of runs is gone; the worker makes it again: {error.message}")
     if error.status == _NOT_FOUND or any(w in text for w in ("manifest unknown", "not found", "no such image")):
         return ImageMissing(f"there is no image {image}: {error.message}")
     if any(word in text for word in _UNREACHABLE_WORDS):

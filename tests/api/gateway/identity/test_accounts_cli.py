@@ -70,3 +70,33 @@ async def test_unknown_names_are_refused(command, words):
     code, output = await command("user", *words)
     assert code == 2
     assert "There is no user 'ghost'" in output
+
+
+async def test_a_member_is_named_administrator_and_may_change_variables(command, people, me):
+    await people.organization("acme", "me")
+    url = "/api/v1/owners/acme/environment-variables/A"
+    assert (await me.put(url, json={"value": "x"})).status_code == 403
+    assert await command("org", "member", "add", "--admin", "acme", "me") == (0, "")
+    assert (await me.put(url, json={"value": "x"})).status_code == 200
+    assert await command("org", "member", "add", "acme", "me") == (0, "")
+    assert (await me.put(url, json={"value": "x"})).status_code == 403
+
+
+async def test_keys_of_secrets_are_rotated_and_what_is_left_is_said(
+    command, me, project, settings, monkeypatch, tmp_path
+):
+    variable = {"name": "KEY", "value": "hush-hush", "secret": True}
+    await me.post(f"{project['url']}environment_variable/", json=variable)
+    code, output = await command("secrets", "rotate", "--new-key")
+    assert (code, "OLDER_SECRET_KEYS_DIR" in output) == (2, True)
+    before = settings.secret_key_file.read_bytes()
+    monkeypatch.setenv("SLIPWAY_GATEWAY__OLDER_SECRET_KEYS_DIR", str(tmp_path / "older"))
+    code, output = await command("secrets", "rotate", "--new-key")
+    assert code == 0, output
+    assert "1 were wrapped anew" in output
+    assert "The platform needs these keys no more" in output
+    (kept,) = (tmp_path / "older").iterdir()
+    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (before, 0o600)
+    assert settings.secret_key_file.read_bytes() != before
+    code, output = await command("secrets", "rotate")
+    assert (code, "0 were wrapped anew" in output) == (0, True)

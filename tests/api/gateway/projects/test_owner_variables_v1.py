@@ -1,5 +1,7 @@
 """`owners/<owner>/environment-variables` and groups of them: who sees them, who changes them."""
 
+import json
+
 import pytest
 
 from slipway_gateway.context import Factory, GatewayContext
@@ -70,6 +72,15 @@ async def test_what_cannot_be_a_variable_is_refused(me, acme, name, body, field)
     assert answer.status_code == 400, answer.text
     assert field in answer.json()["fields"], answer.text
     assert (await me.get(URL)).json()["environment_variables"] == {}
+
+
+async def test_what_no_database_can_keep_is_refused(me, acme):
+    for body in ({"name": "g", "description": "a\0b"}, {"name": "g\0"}, {"name": "g", "description": "\ud800"}, []):
+        answer = await me.post(GROUPS, content=json.dumps(body))
+        assert answer.status_code == 400, answer.text
+    for url in (f"{URL}/%00", f"{GROUPS}/%00", f"{GROUPS}/%00/environment-variables/%00", "/api/v1/owners/%00/x"):
+        assert (await me.delete(url)).status_code == 404, url
+    assert (await me.put(f"{URL}/%00", json={"value": "x"})).status_code == 400
 
 
 async def test_members_see_and_only_administrators_change(me, other, people, acme):

@@ -5,13 +5,16 @@ An owner is an organization or a user: whatever projects belong to. Secrets are 
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from slipway_gateway.identity.dependencies import CurrentUser, ReadServices, Services
+from slipway_gateway.v0.bodies import body_schema
 from slipway_gateway.variables.domain import Variable, VariableGroup
+from slipway_kit.body import json_or_form
 
 router = APIRouter(prefix="/owners/{owner}", tags=["environment variables"])
 
@@ -42,6 +45,11 @@ class GroupUpdate(Body):
 
     name: str | None = None
     description: str | None = Field(default=None, max_length=10_000)
+
+
+VariableWriteBody = Annotated[VariableWrite, Depends(json_or_form(VariableWrite))]
+GroupCreateBody = Annotated[GroupCreate, Depends(json_or_form(GroupCreate))]
+GroupUpdateBody = Annotated[GroupUpdate, Depends(json_or_form(GroupUpdate))]
 
 
 class VariableV1(BaseModel):
@@ -82,8 +90,10 @@ async def list_variables(owner: str, user: CurrentUser, services: ReadServices) 
     return VariablesV1(environment_variables=_shown(found.variables.values()), editable=found.editable)
 
 
-@router.put("/environment-variables/{name}")
-async def put_variable(owner: str, name: str, user: CurrentUser, services: Services, body: VariableWrite) -> VariableV1:
+@router.put("/environment-variables/{name}", openapi_extra=body_schema(VariableWrite))
+async def put_variable(
+    owner: str, name: str, user: CurrentUser, services: Services, body: VariableWriteBody
+) -> VariableV1:
     """Set a variable of all projects of the owner."""
     made = await services.variables.put(user, owner, None, name, body.value, secret=body.secret)
     return VariableV1(value=made.value, secret=made.secret)
@@ -102,8 +112,8 @@ async def list_groups(owner: str, user: CurrentUser, services: ReadServices) -> 
     return GroupsV1(items=[_group(one) for one in (await services.variables.of_owner(user, owner)).groups])
 
 
-@router.post("/environment-variable-groups", status_code=201)
-async def create_group(owner: str, user: CurrentUser, services: Services, body: GroupCreate) -> GroupV1:
+@router.post("/environment-variable-groups", status_code=201, openapi_extra=body_schema(GroupCreate))
+async def create_group(owner: str, user: CurrentUser, services: Services, body: GroupCreateBody) -> GroupV1:
     """Make a group."""
     made = await services.variables.create_group(user, owner, body.name, body.description)
     for name, one in body.environment_variables.items():
@@ -117,8 +127,8 @@ async def get_group(owner: str, group: str, user: CurrentUser, services: ReadSer
     return _group(await services.variables.group(user, owner, group))
 
 
-@router.patch("/environment-variable-groups/{group}")
-async def change_group(owner: str, group: str, user: CurrentUser, services: Services, body: GroupUpdate) -> GroupV1:
+@router.patch("/environment-variable-groups/{group}", openapi_extra=body_schema(GroupUpdate))
+async def change_group(owner: str, group: str, user: CurrentUser, services: Services, body: GroupUpdateBody) -> GroupV1:
     """Change name or description of a group."""
     changes = body.model_dump(exclude_none=True)
     return _group(await services.variables.change_group(user, owner, group, changes))
@@ -131,9 +141,11 @@ async def delete_group(owner: str, group: str, user: CurrentUser, services: Serv
     return Response(status_code=204)
 
 
-@router.put("/environment-variable-groups/{group}/environment-variables/{name}")
+@router.put(
+    "/environment-variable-groups/{group}/environment-variables/{name}", openapi_extra=body_schema(VariableWrite)
+)
 async def put_group_variable(
-    owner: str, group: str, name: str, user: CurrentUser, services: Services, body: VariableWrite
+    owner: str, group: str, name: str, user: CurrentUser, services: Services, body: VariableWriteBody
 ) -> VariableV1:
     """Set a variable of a group."""
     made = await services.variables.put(user, owner, group, name, body.value, secret=body.secret)

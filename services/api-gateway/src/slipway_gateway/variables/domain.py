@@ -60,3 +60,9 @@ def checked_group_name(name: str) -> str:
     if "/" in name or any(unicodedata.category(char).startswith("C") for char in name):
         raise Invalid("The name of a group has neither slashes nor control characters.", field="name")
     return name
+
+
+def check_description(text: str) -> None:
+    """Raise `Invalid` on `description` for what no row can hold."""
+    if "\0" in text:
+        raise Invalid("A description has no NUL.", field="description")

@@ -9,7 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from slipway_gateway.identity.domain import Account, User
 from slipway_gateway.identity.service import AccountService
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.variables.domain import Variable, VariableGroup, check_variable, checked_group_name
+from slipway_gateway.variables.domain import (
+    Variable,
+    VariableGroup,
+    check_description,
+    check_variable,
+    checked_group_name,
+)
 from slipway_gateway.variables.store import VariableStore
 from slipway_kit.errors import Forbidden, Invalid, NotFound
 
@@ -56,6 +62,7 @@ class VariableService:
         """Make an empty group. Raises `NotFound`, `Forbidden`, `Invalid` on `name`."""
         account = await self._editable(user, owner)
         name = checked_group_name(name)
+        check_description(description)
         if await self._store.add(account.id, name, description) is None:
             raise _taken(name)
         return await self.group(user, owner, name)
@@ -67,6 +74,7 @@ class VariableService:
         values = dict(changes)
         if "name" in values:
             values["name"] = checked_group_name(values["name"])
+        check_description(values.get("description", ""))
         if values and not await self._store.change(found.id, values):
             raise _taken(values["name"])
         return await self.group(user, owner, str(found.id))
@@ -95,7 +103,7 @@ class VariableService:
         """Remove a variable. Raises `NotFound`, `Forbidden`."""
         account = await self._editable(user, owner)
         found = await self._own(account) if group is None else await self.group(user, owner, group)
-        if not await self._store.delete(found.id, name):
+        if name not in found.variables or not await self._store.delete(found.id, name):
             raise NotFound(f"There is no environment variable {name!r:.300} here.")
         await self._store.change(found.id, {})
 

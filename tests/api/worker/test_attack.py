@@ -29,7 +29,8 @@ async def attack(platform: PlatformNeighbours, home: Path, **more: Any) -> dict[
     arguments = {
         "agent_pid": os.getpid(),
         "paths": [
-            str(path) for path in (home, home.parent / "group-token", Path(__file__), Path("/dev/shm/slipway-0"))
+            *(str(home / name) for name in ("attempts", "cache", "zygote.sock", "machine-id", "identity.json")),
+            *(str(path) for path in (home.parent / "group-token", Path(__file__), Path("/dev/shm/slipway-0"))),
         ],
         "shadow_line": Path("/etc/shadow").read_text(),
         "metadata": METADATA,

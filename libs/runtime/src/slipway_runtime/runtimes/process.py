@@ -30,7 +30,15 @@ from slipway_runtime.venvs import VenvPool
 _SYSTEM: Final = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt", "nix", "sys")
 _PRIVATE: Final = (
     *("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d"),
-    *("/etc/ssh", "/etc/ssl/private", "/etc/docker", "/etc/containerd", "/etc/kubernetes", "/etc/krb5.keytab"),
+    *(
+        "/etc/ssh",
+        "/etc/ssl/private",
+        "/etc/docker",
+        "/etc/containerd",
+        "/etc/kubernetes",
+        "/etc/krb5.keytab",
+        "/etc/slipway",
+    ),
 )
 """What of the machine's settings no run may see; a run is root there."""
 _PROC_READ_ONLY: Final = ("/proc/sys", "/proc/fs", "/proc/bus", "/proc/irq", "/proc/sysrq-trigger")

@@ -119,7 +119,7 @@ async def test_an_estimate_comes_from_history(scheduler) -> None:
     assert (await scheduler.waiting(waiting))["estimate"] is None
     async with scheduler.db.transaction() as session:
         await session.execute(
-            text("UPDATE executions SET started_at = now() - interval '12 minutes' WHERE counter = 1")
+            text("UPDATE executions SET started_at = now() - interval '12 minutes' WHERE status = 'started'")
         )
     await machine.finish(attempt, machine.exited(attempt))
     await machine.start()

@@ -278,6 +278,8 @@ async def _check(relay: Relay, attempt: Attempt, agent: Agent, printed: dict[int
     redactor, parser = Redactor(SECRETS), MetadataParser()
     clean = redactor.feed(printed[STDOUT]) + redactor.flush()
     kept = (await relay.get(attempt.execution_id, "metadata")).json()
-    assert [{key: value for key, value in one.items() if key != "_time"} for one in kept] == [
-        dict(record.values) for record in parser.feed(clean, 0)
-    ]
+    assert _untimed(kept) == _untimed([dict(record.values) for record in parser.feed(clean, 0)])
+
+
+def _untimed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if key != "_time"} for record in records]

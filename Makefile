@@ -4,7 +4,7 @@ PY := .venv/bin/python
 PACKAGES := slipway_schemas slipway_kit slipway_db slipway_events slipway_storage slipway_runtime slipway_testing \
 	slipway_gateway slipway_scheduler slipway_builder slipway_logs slipway_worker slipway_allinone
 
-.PHONY: help setup run demo test check format bench lock
+.PHONY: help setup run demo test check format bench chaos lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: setup ## format the code and fix what can be fixed
 
 bench: setup ## run the benchmarks and write docs/benchmarks.md
 	@$(PY) -m tests.bench
+
+chaos: setup ## break the platform for hours, in full, and add to the counts in docs/benchmarks.md
+	@SLIPWAY_CHAOS=full $(PY) -m pytest tests/chaos tests/property -s
 
 lock: setup ## compile requirements.in into requirements.lock
 	.venv/bin/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header \

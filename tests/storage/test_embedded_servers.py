@@ -1,10 +1,11 @@
 """The embedded servers against their real binaries: start, kill -9, start again, side by side."""
 
+import asyncio
 import os
 import signal
 import stat
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import asyncpg
@@ -21,6 +22,8 @@ from slipway_allinone.embedded import (
 )
 from slipway_allinone.embedded.account import socket_directory
 from slipway_allinone.embedded.binaries import find_postgres
+from slipway_allinone.embedded.keeping import keep_running
+from slipway_kit.tasks import cancel_and_wait
 
 MakePostgres = Callable[[Path, PostgresOptions], EmbeddedPostgres]
 MakeValkey = Callable[[Path, ValkeyOptions], EmbeddedValkey]
@@ -214,3 +217,46 @@ def test_socket_paths_stay_short(tmp_path: Path) -> None:
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     finally:
         directory.rmdir()
+
+
+async def test_killed_servers_come_back_by_themselves(
+    postgres: MakePostgres, valkey: MakeValkey, tmp_path: Path
+) -> None:
+    """kill -9 again and again; backends that outlive their postmaster do not keep the next one from starting."""
+    database, cache = postgres(tmp_path, PostgresOptions()), valkey(tmp_path, ValkeyOptions())
+    await database.start()
+    await cache.start()
+    await query(database.url, "CREATE TABLE kept (n int)")
+    busy = await asyncpg.connect(database.url, timeout=10)
+    spinning = asyncio.create_task(busy.execute("SELECT sum(n) FROM generate_series(1, 1000000000) AS n"))
+    keepers = [asyncio.create_task(keep_running(server)) for server in (database, cache)]
+    try:
+        for number in range(3):
+            await query(database.url, f"INSERT INTO kept VALUES ({number})")
+            for server in (database, cache):
+                former = server.pid
+                kill(former)
+                async with asyncio.timeout(10):
+                    while server.pid in (None, former) or not await _answers(server):
+                        await asyncio.sleep(0.02)
+        assert await query(database.url, "SELECT count(*) FROM kept") == 3
+    finally:
+        for keeper in keepers:
+            await cancel_and_wait(keeper)
+        spinning.cancel()
+        with suppress(asyncio.CancelledError, asyncpg.PostgresError, OSError):
+            await spinning
+        busy.terminate()
+
+
+async def _answers(server: EmbeddedPostgres | EmbeddedValkey) -> bool:
+    try:
+        if isinstance(server, EmbeddedPostgres):
+            return await query(server.url, "SELECT 1") == 1
+        client = redis.asyncio.Redis.from_url(server.url)
+        try:
+            return bool(await client.ping())
+        finally:
+            await client.aclose()
+    except (OSError, asyncpg.PostgresError, redis.exceptions.RedisError):
+        return False

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from slipway_kit.ids import new_id
 from slipway_schemas.lifecycles import AttemptPhase, EndReason
 from slipway_schemas.logs import LogStream
 from slipway_schemas.workers import Exited
@@ -47,6 +48,27 @@ async def test_killed_agent_takes_the_run_up_again(platform: PlatformNeighbours,
     ]
     assert await agent_process.terminate() == 0
     await agent_process.start()
+
+
+async def test_what_a_killed_agent_left_half_made_is_deleted(
+    platform: PlatformNeighbours, agent_process: AgentProcess
+) -> None:
+    """Attempt directories without a record, and environments that no attempt has; those of a run are kept."""
+    attempt = await platform.assign("sleep 4; python3 -c 'import pip'")
+    await platform.scheduler.until(lambda: (agent_process.home / "attempts" / str(attempt) / "shim.json").exists())
+    await agent_process.kill()
+    half_made = agent_process.home / "attempts" / str(new_id())
+    (half_made / "spool").mkdir(parents=True)
+    stray = agent_process.home / "venvs" / "0123456789ab"
+    (stray / "bin").mkdir(parents=True)
+    await agent_process.start()
+    fact = await platform.scheduler.ended(attempt)
+    assert isinstance(fact, Exited)
+    assert fact.code == 0
+    assert not half_made.exists()
+    assert not stray.exists()
+    await platform.scheduler.until(lambda: not list((agent_process.home / "venvs").glob("attempt-*")))
+    assert len(list((agent_process.home / "venvs").iterdir())) <= 1, "more than the spare environment is left"
 
 
 async def test_log_service_that_loses_its_memory_gets_the_lines_again(

@@ -4,19 +4,20 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from slipway_allinone.configuration import ORIGINS, Ports, Settings, UpOptions, environment_of, service_settings
+from slipway_allinone.embedded.keeping import EmbeddedServer, keep_running
 from slipway_allinone.embedded.postgres import EmbeddedPostgres
 from slipway_allinone.embedded.valkey import EmbeddedValkey
 from slipway_allinone.home import Home
 from slipway_allinone.origin import SPEC as ORIGIN
 from slipway_allinone.processes import ChildProcess, Program, running
 from slipway_allinone.provision import OWNERS, Credentials, first_accounts, make_keys, prepare_database
-from slipway_allinone.runs import end_zygote, running_attempts
+from slipway_allinone.runs import end_zygote, running_attempts, zygote_pid
 from slipway_builder.spec import SPEC as BUILDER
 from slipway_db import Database, role_of
 from slipway_db.database import url_for_role
@@ -24,6 +25,7 @@ from slipway_gateway.spec import SPEC as GATEWAY
 from slipway_kit.http import OutsideError, outside_client
 from slipway_kit.logging import get_logger
 from slipway_kit.service import ServiceSpec, Supervisor
+from slipway_kit.tasks import cancel_and_wait
 from slipway_logs.spec import SPEC as LOGS
 from slipway_scheduler.spec import SPEC as SCHEDULER
 from slipway_worker.spec import SPEC as WORKER
@@ -67,6 +69,7 @@ class _Servers:
     database_urls: Mapping[str, str]
     redis_url: str
     notices: tuple[str, ...]
+    embedded: tuple[EmbeddedServer, ...]
 
 
 class Platform:
@@ -91,7 +94,9 @@ class Platform:
                 settings = service_settings(self._options, self._home, ports, servers.database_urls, servers.redis_url)
                 for name in SPECS:
                     self._home.save_environment(name, environment_of(name, settings[name]))
-                await self._start_services(stack, settings)
+                children = await self._start_services(stack, settings)
+                lister = asyncio.create_task(self._list_processes(servers.embedded, children))
+                stack.push_async_callback(cancel_and_wait, lister)
                 await self._wait_ready(ports)
                 yield RunningPlatform(credentials, servers.notices)
 
@@ -102,6 +107,7 @@ class Platform:
 
     async def _start_servers(self, stack: AsyncExitStack) -> _Servers:
         notices: tuple[str, ...] = ()
+        embedded: list[EmbeddedServer] = []
         if self._options.database_url is not None:
             admin_url = self._options.database_url
             passwords = {spec.service: self._home.secret(f"postgres-{spec.service}").read_text() for spec in OWNERS}
@@ -113,6 +119,8 @@ class Platform:
             postgres = EmbeddedPostgres(self._home.root)
             await postgres.start()
             stack.push_async_callback(postgres.stop)
+            self._keep(stack, postgres)
+            embedded.append(postgres)
             admin_url = postgres.url
             passwords = {spec.service: postgres.password_of(role_of(spec.service)) for spec in OWNERS}
             urls = {spec.service: postgres.url_of(role_of(spec.service)) for spec in OWNERS}
@@ -123,10 +131,17 @@ class Platform:
             valkey = EmbeddedValkey(self._home.root)
             await valkey.start()
             stack.push_async_callback(valkey.stop)
+            self._keep(stack, valkey)
+            embedded.append(valkey)
             redis_url = valkey.url
         self._say("Preparing the database ...")
         await prepare_database(admin_url, passwords, urls)
-        return _Servers(urls, redis_url, notices)
+        return _Servers(urls, redis_url, notices, tuple(embedded))
+
+    @staticmethod
+    def _keep(stack: AsyncExitStack, server: EmbeddedServer) -> None:
+        keeper = asyncio.create_task(keep_running(server), name=f"keep {server.name}")
+        stack.push_async_callback(cancel_and_wait, keeper)
 
     async def _first_accounts(self, servers: _Servers) -> Credentials:
         gateway = Database(servers.database_urls["gateway"], schema="gateway", pool_size=1)
@@ -137,7 +152,10 @@ class Platform:
             await gateway.close()
             await scheduler.close()
 
-    async def _start_services(self, stack: AsyncExitStack, settings: Mapping[str, Settings]) -> None:
+    async def _start_services(
+        self, stack: AsyncExitStack, settings: Mapping[str, Settings]
+    ) -> Mapping[str, ChildProcess]:
+        """Start them; gives the processes of those that have one of their own."""
         self._say("Starting the services ...")
         origins = [
             (replace(ORIGIN, name=name), ORIGIN.settings(**settings[name])) for name in ORIGINS if name in settings
@@ -145,19 +163,22 @@ class Platform:
         if not self._options.split:
             entries = [(SPECS[name], SPECS[name].settings(**settings[name])) for name in SPECS]
             await stack.enter_async_context(Supervisor([*entries, *origins]).running())
-            return
+            return {}
         await stack.enter_async_context(Supervisor(origins).running())
         programs = [Program(name, MODULES[name], environment_of(name, settings[name])) for name in SPECS]
-        children = await stack.enter_async_context(running(programs, self._home.logs))
-        lister = asyncio.create_task(self._list_processes(children))
-        stack.callback(lister.cancel)
+        return await stack.enter_async_context(running(programs, self._home.logs))
 
-    async def _list_processes(self, children: Mapping[str, ChildProcess]) -> None:
+    async def _list_processes(self, servers: Sequence[EmbeddedServer], children: Mapping[str, ChildProcess]) -> None:
         """Keep `<home>/processes.json` true: names and process ids, for operators and tests."""
         file = self._home.root / "processes.json"
         listed: dict[str, int | None] = {}
         while True:
-            current = {name: child.pid for name, child in children.items()}
+            current = {
+                "slipway": os.getpid(),
+                **{server.name: server.pid for server in servers},
+                **{name: child.pid for name, child in children.items()},
+                "zygote": zygote_pid(self._home),
+            }
             if current != listed:
                 temporary = file.with_suffix(".new")
                 temporary.write_text(json.dumps(current) + "\n")

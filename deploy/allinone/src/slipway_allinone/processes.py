@@ -1,12 +1,14 @@
 """One process per service (`--processes split`): started, watched, started again, stopped in reverse."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from slipway_kit.logging import get_logger
@@ -15,9 +17,10 @@ from slipway_kit.tasks import cancel_and_wait
 _log = get_logger()
 
 _FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 10.0
-_CALM_SECONDS = 30.0
+_LONGEST_PAUSE_SECONDS = 3.0
+_CALM_SECONDS = 10.0
 _STOP_SECONDS = 20.0
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class ChildProcess:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches the platform, which then stops its services in order
+                preexec_fn=partial(_end_with_the_platform, ctypes.CDLL(None)),
             )
         return await self._process.wait()
 
@@ -85,6 +89,11 @@ class ChildProcess:
             _log.warning("service_process_killed", process=self.program.name)
             process.kill()
             await process.wait()
+
+
+def _end_with_the_platform(libc: ctypes.CDLL) -> None:
+    """A platform that was killed must not leave services behind: the next one starts its own."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 @asynccontextmanager

@@ -1,7 +1,9 @@
 """The runs of the local worker, seen from outside: their shims outlive the platform."""
 
 import asyncio
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from slipway_allinone.home import Home
 from slipway_runtime.layout import AttemptLayout, volatile_root
@@ -19,6 +21,16 @@ async def end_runs(home: Home) -> None:
     """Kill every running execution of this home and wait until they are gone."""
     handles = list(_living(home))
     await asyncio.gather(*(_end(handle) for handle in handles))
+
+
+def zygote_pid(home: Home) -> int | None:
+    """Process id of the process that starts runs; None when there is none."""
+    try:
+        process_id = int((home.worker / "zygote.pid").read_text())
+        command = Path(f"/proc/{process_id}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return process_id if os.fsencode(home.worker / "zygote.sock") in command.split(b"\0") else None
 
 
 async def end_zygote(home: Home) -> None:

@@ -10,23 +10,32 @@ from pathlib import Path
 from slipway_runtime.errors import RuntimeUnavailable
 
 _CREATE_SECONDS = 180.0
+_LINK_PREFIX = "attempt-"
 
 
 class VenvPool:
-    """Hands out fresh virtual environments below one directory. They are never moved: scripts name their path."""
+    """Hands out fresh virtual environments below one directory. They are never moved: scripts name their path.
+
+    A link per attempt says whose an environment is, also to an agent that starts anew.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._spare: asyncio.Task[Path] | None = None
-        self._given: dict[str, Path] = {}
 
     async def take(self, attempt_id: str) -> Path:
         """The attempt's environment; raises `RuntimeUnavailable` when none can be made."""
-        if attempt_id not in self._given:
+        link = self._link(attempt_id)
+        if not link.is_symlink():
             spare, self._spare = self._spare, None
-            self._given[attempt_id] = await (spare or self._create())
+            path = await (spare or self._create())
+            link.symlink_to(path.name)
         self.prepare_spare()
-        return self._given[attempt_id]
+        return link.parent / link.readlink()
+
+    async def sweep(self) -> None:
+        """Delete what a killed agent has left behind: environments that no attempt was given."""
+        await asyncio.to_thread(self._sweep)
 
     def prepare_spare(self) -> None:
         """Begin to make the next one."""
@@ -35,9 +44,10 @@ class VenvPool:
 
     async def release(self, attempt_id: str) -> None:
         """Delete the attempt's environment."""
-        path = self._given.pop(attempt_id, None)
-        if path is not None:
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        link = self._link(attempt_id)
+        if link.is_symlink():
+            await asyncio.to_thread(shutil.rmtree, link.parent / link.readlink(), ignore_errors=True)
+            link.unlink()
 
     async def aclose(self) -> None:
         """Delete the spare one."""
@@ -47,6 +57,17 @@ class VenvPool:
             with contextlib.suppress(RuntimeUnavailable):
                 path = await spare
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+    def _link(self, attempt_id: str) -> Path:
+        return self._directory / f"{_LINK_PREFIX}{attempt_id}"
+
+    def _sweep(self) -> None:
+        if not self._directory.is_dir():
+            return
+        given = {link.readlink().name for link in self._directory.glob(f"{_LINK_PREFIX}*")}
+        for path in self._directory.iterdir():
+            if not path.is_symlink() and path.name not in given:
+                shutil.rmtree(path, ignore_errors=True)
 
     async def _create(self) -> Path:
         path = self._directory / uuid.uuid4().hex[:12]

@@ -14,7 +14,13 @@ import psutil
 
 from slipway_allinone.embedded import account as accounts
 from slipway_allinone.embedded.binaries import PostgresBinaries, copy_for_system_user, find_postgres, reachable_by
-from slipway_allinone.embedded.process import EmbeddedServerError, HomeLock, ServerProcess, end_orphan
+from slipway_allinone.embedded.process import (
+    EmbeddedServerError,
+    HomeLock,
+    ServerProcess,
+    end_children_of_killed_server,
+    end_orphan,
+)
 
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PORT = 5432
@@ -38,12 +44,18 @@ class PostgresOptions:
     """Folder with `initdb` and `postgres` to use instead of the ones found."""
 
 
+ORPHAN_SECONDS = 0.5
+"""How long the backends of a killed postmaster may take to leave by themselves."""
+
+
 class EmbeddedPostgres:
     """Starts, supervises and stops one Postgres for one home directory.
 
     As an ordinary user the data lies in `<home>/postgres`. Postgres refuses to run as root; then it runs as
     the system user `slipway` with its data in `/var/lib/slipway/<hash of home>`.
     """
+
+    name = "postgres"
 
     def __init__(self, home: Path, options: PostgresOptions | None = None) -> None:
         self.home = home.absolute()
@@ -53,6 +65,7 @@ class EmbeddedPostgres:
         self._lock = HomeLock(self.home / "postgres.lock")
         self._process = ServerProcess("Postgres", self.home / "logs" / "postgres.log")
         self._socket_directory: Path | None = None
+        self._binaries: PostgresBinaries | None = None
 
     @property
     def root_directory(self) -> Path:
@@ -99,7 +112,9 @@ class EmbeddedPostgres:
         self._lock.acquire()
         try:
             account = await asyncio.to_thread(self._prepare_account)
-            binaries = await asyncio.to_thread(self._choose_binaries, account)
+            if self._binaries is None:
+                self._binaries = await asyncio.to_thread(self._choose_binaries, account)
+            binaries = self._binaries
             await self._end_earlier_server()
             await asyncio.to_thread(self._set_aside_data_of_deleted_home)
             if not (self.data_directory / "PG_VERSION").exists():
@@ -117,6 +132,10 @@ class EmbeddedPostgres:
         except BaseException:
             await self.stop()
             raise
+
+    async def wait_ended(self) -> int | None:
+        """Wait until the server has ended, however that came; gives its exit code."""
+        return await self._process.wait_ended()
 
     async def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back, everything committed is on disk."""
@@ -177,6 +196,7 @@ class EmbeddedPostgres:
             return data in process.cmdline()
 
         await end_orphan("Postgres", pid, is_ours, signal.SIGINT, self.options.stop_seconds)
+        await end_children_of_killed_server("Postgres", self.data_directory, ORPHAN_SECONDS)
         pid_file.unlink(missing_ok=True)  # no server of this folder is left: an id in use again is a stranger's
 
     def _set_aside_data_of_deleted_home(self) -> None:

@@ -7,11 +7,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from slipway_allinone.embedded.account import Account
+from slipway_kit.logging import get_logger
+
+_log = get_logger()
 
 LOG_TAIL_LINES = 15
 LOG_ROTATE_BYTES = 20 * 1024 * 1024
@@ -30,7 +34,9 @@ class HomeLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises EmbeddedServerError when another process holds it."""
+        """Take the lock; does nothing when it is held. Raises EmbeddedServerError when another process holds it."""
+        if self._descriptor is not None:
+            return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,6 +94,22 @@ class ServerProcess:
             raise EmbeddedServerError(f"{self._name}: cannot run {command[0]}: {error}") from error
         finally:
             os.close(descriptor)
+
+    async def wait_ended(self) -> int | None:
+        """Wait until the server has ended; gives its exit code, None when none was started."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return process.returncode if process else None
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        descriptor = os.pidfd_open(process.pid)
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        return process.poll()
 
     async def wait_ready(self, ready: Callable[[], Awaitable[bool]], timeout: float) -> None:
         """Poll `ready` until it says yes. Raises EmbeddedServerError with the last log lines when it never does."""
@@ -148,3 +170,30 @@ async def end_orphan(
                 f"A {name} of an earlier run (process {pid}) does not end. End it by hand: kill {pid}"
             )
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def end_children_of_killed_server(name: str, folder: Path, timeout: float) -> None:
+    """Wait for processes that a killed server has left behind in its data folder; kill those that do not leave.
+
+    A Postgres backend notices the death of its postmaster at its next wait. Until all are gone the shared memory is in
+    use and no new server may touch the data.
+    """
+    deadline = time.monotonic() + timeout
+    while left := await asyncio.to_thread(_processes_in, folder):
+        for process in left:
+            if time.monotonic() > deadline:
+                _log.warning("server_child_killed", server=name, pid=process.pid)
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _processes_in(folder: Path) -> list[psutil.Process]:
+    """Processes whose working directory is `folder`, as far as we may look."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError, psutil.NoSuchProcess):
+                if (entry / "cwd").readlink() == folder:
+                    found.append(psutil.Process(int(entry.name)))
+    return found

@@ -41,6 +41,8 @@ class ValkeyOptions:
 class EmbeddedValkey:
     """Starts, supervises and stops one Valkey for one home directory; its files lie in `<home>/valkey`."""
 
+    name = "valkey"
+
     def __init__(self, home: Path, options: ValkeyOptions | None = None) -> None:
         self.home = home.absolute()
         self.options = options or ValkeyOptions()
@@ -105,6 +107,10 @@ class EmbeddedValkey:
         except BaseException:
             await self.stop()
             raise
+
+    async def wait_ended(self) -> int | None:
+        """Wait until the server has ended, however that came; gives its exit code."""
+        return await self._process.wait_ended()
 
     async def stop(self) -> None:
         """Write out what is in memory and end."""

@@ -42,6 +42,7 @@ class ProcessRuntime:
         self._venvs = VenvPool(home / "venvs")
         self._bwrap = shutil.which("bwrap") if sandbox else None
         self._attempts: dict[str, AttemptLayout] = {}
+        self._swept = False
 
     @property
     def launcher(self) -> Launcher | None:
@@ -56,6 +57,9 @@ class ProcessRuntime:
         """Try the sandbox once; where it does not work, runs are plain processes and `reason` says so."""
         if self._bwrap is not None and not await _works(self._bwrap):
             self._bwrap = None
+        if not self._swept:
+            self._swept = True
+            await self._venvs.sweep()
         self._venvs.prepare_spare()
         if self._bwrap is None:
             reason = "runs are not isolated: bubblewrap (bwrap) is not installed or may not be used here"

@@ -37,6 +37,13 @@ class AgentProcess:
                 sys.executable, "-m", "slipway_worker", "serve", env=self._environment, stdout=log, stderr=log
             )
 
+    @property
+    def process_id(self) -> int:
+        """Process id of the running agent."""
+        if self._process is None:
+            raise RuntimeError("the agent does not run")
+        return self._process.pid
+
     async def kill(self) -> None:
         """`kill -9`."""
         await self._end(signal.SIGKILL)

@@ -51,14 +51,15 @@ class WorkerService:
             raise NotFound(f"There is no worker {worker_id}.")
         await notify(self._session, WORKERS)
 
-    async def judge(self) -> int:
+    async def judge(self, *, after_outage: bool) -> int:
         """Find attempts whose lease is over: replace, note as unreachable, or give up (design rule 8).
 
         Time in which nobody judged (the scheduler or Postgres was down) counts for no lease, and after it
-        nothing is judged for the grace time. Returns how many attempts were replaced or given up.
+        nothing is judged for the grace time. `after_outage`: the caller knows that there was such a time, however
+        short; a long one shows in the beats. Returns how many attempts were replaced or given up.
         """
         gap = await self._store.beat()
-        if gap is None or gap > self._leases.outage_seconds:
+        if gap is None or after_outage or gap > self._leases.outage_seconds:
             await self._store.forgive(gap or 0.0, self._leases.grace_seconds)
             return 0
         rows = await self._store.expired(JUDGE_BATCH)

@@ -37,7 +37,11 @@ class AttemptTable:
         for directory in attempt_directories(self._home):
             try:
                 record = AttemptRecord.load(self._layout(directory.name))
-            except (FileNotFoundError, ValueError) as error:
+            except FileNotFoundError:
+                # Killed while it was made or deleted: nothing in it is wanted.
+                self._layout(directory.name).remove()
+                continue
+            except ValueError as error:
                 _LOG.error("attempt_record_unreadable", directory=directory.name, error=str(error))
                 continue
             self._start(record)

@@ -98,6 +98,11 @@ class AttemptRecord:
         write_private_json(self.layout.root / _RECORD_FILE, state.model_dump(mode="json"))
         self._state = state
 
+    def remove(self) -> None:
+        """Delete the attempt's directory. The record goes first: a directory without one holds nothing wanted."""
+        (self.layout.root / _RECORD_FILE).unlink(missing_ok=True)
+        self.layout.remove()
+
     def add_fact(self, kind: str, at: datetime, **fields: object) -> None:
         """Remember a fact until it is answered. A kind is told once."""
         if any(fact.kind == kind for fact in self._state.facts):

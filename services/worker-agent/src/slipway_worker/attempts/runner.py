@@ -269,8 +269,7 @@ class AttemptRunner:
             return True
         text = "The run was lost on the worker: its processes are gone and nobody saw their end."
         self._log.say(text)
-        retryable = not self._record.state.user_code_started
-        self._decide(Ending(reason=EndReason.WORKER_LOST, message=text, retryable=retryable, at=self._now()))
+        self._decide(Ending(reason=EndReason.WORKER_LOST, message=text, retryable=True, at=self._now()))
         return False
 
     def _note_user_code(self) -> None:
@@ -360,7 +359,7 @@ class AttemptRunner:
         if self._record.state.facts:
             await self._answered.wait()
         await self._log.until_durable()
-        await asyncio.to_thread(self._record.layout.remove)
+        await asyncio.to_thread(self._record.remove)
 
     async def _clean_up_superseded(self) -> None:
         await self._log.abandon()
@@ -372,7 +371,7 @@ class AttemptRunner:
                     await self._handle.wait()
         with suppress(ContainerError):
             await self._services.runtime.cleanup(str(self._record.attempt_id))
-        await asyncio.to_thread(self._record.layout.remove)
+        await asyncio.to_thread(self._record.remove)
         _LOG.info("attempt_superseded", attempt=str(self._record.attempt_id))
 
     async def _open_log(self, secrets: Sequence[str]) -> None:

@@ -36,6 +36,8 @@ class Zygote:
         # Children are reaped by the kernel.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         gc.freeze()
+        pid_file = self._path.with_suffix(".pid")
+        pid_file.write_text(f"{os.getpid()}\n")
         while not self._exit:
             connection, _ = self._listener.accept()
             with connection, contextlib.suppress(OSError, ValueError):
@@ -45,6 +47,7 @@ class Zygote:
                 connection.sendall(json.dumps(answer).encode() + b"\n")
         self._listener.close()
         self._path.unlink(missing_ok=True)
+        pid_file.unlink(missing_ok=True)
 
     def _handle(self, request: dict[str, Any], connection: socket.socket) -> dict[str, Any]:
         match request.get("op"):

@@ -1,0 +1,71 @@
+"""kill -9 of everything, again and again, while executions run: nothing lost, nothing doubled, nothing left."""
+
+import statistics
+
+import pytest
+
+from tests.chaos.support import ledger
+from tests.chaos.support.checker import Verdict, judge
+from tests.chaos.support.clients import Clients
+from tests.chaos.support.ground import Ground
+from tests.chaos.support.plan import Scale, blows, chosen_scale, chosen_seed, full_run, jobs
+from tests.chaos.support.storm import Storm, Weather
+
+pytestmark = pytest.mark.bwrap
+
+TAKEOVER_SECONDS = 6.0
+PERMANENT_SEEDS: tuple[int, ...] = ()
+"""Seeds of schedules that once found a fault."""
+PERMANENT_SCALE = Scale(executions=200, kills=20)
+
+
+async def storm(ground: Ground, seed: int, scale: Scale) -> None:
+    """One storm from its seed."""
+    print(f"\nchaos: seed {seed}; SLIPWAY_CHAOS_SEED={seed} repeats this schedule")
+    platform = ground.platform
+    async with Clients(platform.url, platform.credentials["token"], ground.project, ground.commit, seed) as clients:
+        running = Storm(ground.site, clients, jobs(seed, scale), blows(seed, scale), scale)
+        await running.run()
+        verdict = await judge(ground.site, clients, running.weather)
+        _tell(seed, verdict, running.weather, clients)
+    assert verdict.problems == [], f"seed {seed}:\n" + "\n".join(verdict.problems[:40])
+    assert sum(running.weather.kills.values()) >= scale.kills * 0.9
+    assert max(verdict.takeovers, default=0) <= TAKEOVER_SECONDS, sorted(verdict.takeovers)
+
+
+def _tell(seed: int, verdict: Verdict, weather: Weather, clients: Clients) -> None:
+    kills = sum(weather.kills.values())
+    victims = ", ".join(f"{victim} {count}" for victim, count in sorted(weather.kills.items()))
+    others = len(weather.struck) - kills
+    waits = verdict.takeovers or [0.0]
+    counts = {
+        "executions": verdict.executions,
+        "kills": kills,
+        "other signals": others,
+        "lost": verdict.lost,
+        "doubled": verdict.doubled,
+        "run again": verdict.again,
+        "faults found": len(verdict.problems),
+    }
+    figures = [
+        f"Kills by victim: {victims}.",
+        "Ends: " + ", ".join(f"{status} {count}" for status, count in sorted(verdict.statuses.items())) + ".",
+        f"Dispatch after a killed service or server answered again: p50 {statistics.median(waits):.2f} s, "
+        f"max {max(waits):.2f} s of {len(verdict.takeovers)}.",
+        f"{clients.retried} requests had to be sent again.",
+    ]
+    ledger.record("kill -9 storm", seed, counts, figures)
+
+
+@pytest.mark.timeout(7200)
+async def test_nothing_is_lost_in_a_storm(ground: Ground) -> None:
+    """Executions while every part of the platform is killed in turn."""
+    await storm(ground, chosen_seed(), chosen_scale())
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not full_run(), reason="only in make chaos")
+@pytest.mark.parametrize("seed", PERMANENT_SEEDS)
+async def test_a_seed_that_once_found_a_fault_finds_none(ground: Ground, seed: int) -> None:
+    """Storms that failed before something was mended."""
+    await storm(ground, seed, PERMANENT_SCALE)

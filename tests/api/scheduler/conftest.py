@@ -31,10 +31,18 @@ from slipway_testing.servers import PostgresServer
 OTHERS = (MigrationSpec("gateway", "gateway", ""), MigrationSpec("logs", "logs", ""))
 TEMPLATE = "slipway_scheduler_template"
 
-_GATEWAY_EVENTS = (
+_OTHERS_VIEWS = (
     "CREATE TABLE gateway.events (position int, id uuid, name text, key text, actor int, occurred_at date, payload json)",  # noqa: E501
     "CREATE VIEW gateway_pub.event_v1 AS SELECT * FROM gateway.events",
     "GRANT SELECT ON gateway_pub.event_v1 TO slipway_scheduler",
+    *(
+        statement
+        for schema in ("gateway", "logs")
+        for statement in (
+            f"CREATE VIEW {schema}_pub.cursor_v1 AS SELECT '' AS consumer, '' AS publisher, 0 AS position",
+            f"GRANT SELECT ON {schema}_pub.cursor_v1 TO slipway_scheduler",
+        )
+    ),
 )
 
 
@@ -46,7 +54,7 @@ def template_database(postgres_server: PostgresServer) -> str:
         await migrate(lambda service: service_url(url, service), [MIGRATIONS])
         engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
         async with engine.begin() as connection:
-            for statement in _GATEWAY_EVENTS:
+            for statement in _OTHERS_VIEWS:
                 await connection.execute(text(statement))
         await engine.dispose()
 

@@ -133,7 +133,7 @@ async def test_after_lost_after_it_has_crashed(start) -> None:
 async def test_time_in_which_the_scheduler_was_down_does_not_count(start, outage_seconds: float) -> None:
     """However short it was: a start is an outage, too."""
     quick = QUICK | {"outage_seconds": outage_seconds}
-    async with start(**quick) as scheduler:
+    async with start(**(quick | {"judge_seconds": 60})) as scheduler:
         environment = await scheduler.environment(settings={"lost_after_seconds": 0})
         machine = await scheduler.machine(environment)
         execution = await scheduler.create(environment)

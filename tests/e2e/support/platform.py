@@ -29,6 +29,7 @@ class Platform:
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slipway-e2e-")))
     port: int = field(default_factory=unused_port)
     repositories: Path | None = None
+    processes: str = "split"
     _process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -54,7 +55,7 @@ class Platform:
             self._process = subprocess.Popen(
                 [
                     *(str(SLIPWAY), "up", "--home", str(self.home), "--port", str(self.port)),
-                    *("--runtime", self.runtime, "--processes", "split", "--slots", "4", "--stop-runs", *local),
+                    *("--runtime", self.runtime, "--processes", self.processes, "--slots", "4", "--stop-runs", *local),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -14,7 +14,7 @@ from slipway_schemas.lifecycles import ExecutionStatus, is_legal
 from tests.chaos.project import storm as program
 from tests.chaos.support.clients import Clients, Json, Seen, accepted
 from tests.chaos.support.plan import MACHINE
-from tests.chaos.support.site import Site, control_groups_of, memory_of
+from tests.chaos.support.site import Site, containers_of, control_groups_of, memory_of
 from tests.chaos.support.storm import Struck, Weather
 
 _AT_ONCE = 4
@@ -82,7 +82,7 @@ async def judge(site: Site, clients: Clients, weather: Weather) -> Verdict:
 
     await asyncio.gather(*(one(known) for known in seen))
     ids = [str(row["id"]) for row in attempts]
-    for left in (*control_groups_of(ids), *memory_of(site.worker_home, ids)):
+    for left in (*control_groups_of(ids), *containers_of(ids), *memory_of(site.worker_home, ids)):
         verdict.problems.append(f"C5: {left} is left")
     return verdict
 

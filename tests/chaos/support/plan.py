@@ -46,6 +46,11 @@ def chosen_scale() -> Scale:
     )
 
 
+def chosen_runtime() -> str:
+    """What runs the executions: `process`, or what `SLIPWAY_CHAOS_RUNTIME` says (`docker`)."""
+    return os.environ.get("SLIPWAY_CHAOS_RUNTIME", "process")
+
+
 def chosen_seed() -> int:
     """`SLIPWAY_CHAOS_SEED`, else a new one."""
     return int(os.environ.get("SLIPWAY_CHAOS_SEED") or secrets.randbelow(10**9))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import httpx
 import redis.asyncio
 
 from slipway_runtime.layout import volatile_root
-from tests.chaos.support.plan import SERVERS
+from tests.chaos.support.plan import SERVERS, chosen_runtime
 from tests.e2e.support.platform import Platform
 
 BACK_SECONDS = 60.0
@@ -145,6 +146,15 @@ def control_groups_of(attempts: list[str]) -> list[str]:
     """Control groups of these attempts that are still there."""
     wanted = {f"slipway-{attempt}" for attempt in attempts}
     return [str(path) for path in Path("/sys/fs/cgroup").glob("**/slipway-*") if path.name in wanted]
+
+
+def containers_of(attempts: list[str]) -> list[str]:
+    """Containers of these attempts that are still there, where Docker is used."""
+    if chosen_runtime() != "docker":
+        return []
+    command = ["docker", "ps", "--all", "--no-trunc", "--format", "{{.Names}}"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    return sorted({f"slipway-{attempt}" for attempt in attempts} & set(listed))
 
 
 def memory_of(home: Path, attempts: list[str]) -> list[str]:

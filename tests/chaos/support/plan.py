@@ -114,7 +114,7 @@ def _job(source: random.Random, number: int) -> Job:
         number=number,
         seed=source.randrange(1, 10**6),
         lines=lines[0],
-        seconds=round(source.uniform(0, 2.5), 2),
+        seconds=round(source.uniform(0, 2), 2),
         outputs=source.choice([0, 0, 1, 2, 3]),
         code=source.choices([0, 1, source.choice([2, 42, 137])], [70, 20, 10])[0],
         stop_after=round(source.uniform(0, 8), 2) if source.random() < 0.1 else None,

@@ -62,6 +62,7 @@ async def test_killed_servers_come_back_and_runs_go_on(one_process: Ground) -> N
                 "POST", "executions/", json={**body, "parameters": {**job.parameters, "seconds": 0}}, headers=headers
             )
         ).status_code >= 500:
+            assert answer.status_code == 503, answer.text
             assert time.time() < back_at + DISPATCH_SECONDS, answer.text
             time.sleep(0.1)
         quick = ground.api.wait_complete(answer.json()["id"])

@@ -24,6 +24,7 @@ from slipway_db import (
     sessions,
     unique_violation,
 )
+from slipway_kit.errors import Unavailable
 from slipway_kit.http import transaction_open
 
 SCRIPTS = str(pathlib.Path(__file__).parent / "sample_migrations")
@@ -180,3 +181,16 @@ async def test_migrations_at_once_take_turns(database_url: str) -> None:
     url = url_for(database_url, "shop")
     await asyncio.gather(*(migrate(lambda _: url, [SHOP]) for _ in range(3)))
     await check_models(url, SHOP)
+
+
+async def test_a_server_that_is_away_is_unavailable(shop: Database, shop_url: str, tmp_path: pathlib.Path) -> None:
+    """Callers answer 503 and try again; the pool replaces what was lost."""
+    with pytest.raises(Unavailable, match="database does not answer"):
+        async with shop.transaction() as session:
+            await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    assert await count(shop) == 0
+    nobody = make_url(shop_url).update_query_dict({"host": str(tmp_path)})
+    away = Database(nobody.render_as_string(hide_password=False), schema="shop", pool_size=1)
+    with pytest.raises(Unavailable, match="database does not answer"):
+        await count(away)
+    await away.close()

@@ -91,6 +91,7 @@ def _one_end_each(
     verdict: Verdict, clients: Clients, seen: Sequence[Seen], transitions: Sequence[Mapping[str, Any]]
 ) -> None:
     """C1, C2, C6: what was accepted has one true end, on a legal path, and no client saw it go backwards."""
+    verdict.expect(not clients.faulty, "answers", f"{len(clients.faulty)}, the first: {clients.faulty[:3]}")
     verdict.expect(len(seen) == len(clients.seen), "C1", f"{len(clients.seen) - len(seen)} were never accepted")
     by_execution: dict[str, list[Mapping[str, Any]]] = {}
     for row in transitions:

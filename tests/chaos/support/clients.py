@@ -58,6 +58,8 @@ class Clients:
         self._random = random.Random(f"clients {seed}")
         self._prefix = f"storm-{seed}-{time.time_ns()}"
         self.seen: list[Seen] = []
+        self.faulty: list[str] = []
+        """Answers that a server may never give, whatever happens around it."""
         self.retried = 0
         """Requests that had to be sent again."""
 
@@ -82,6 +84,8 @@ class Clients:
                 if answer.status_code < 500:
                     return answer
                 problem = f"{answer.status_code} {answer.text[:300]}"
+                if answer.status_code not in {502, 503, 504}:
+                    self.faulty.append(f"{method} {path}: {problem}")
             except httpx.HTTPError as error:
                 problem = repr(error)
             self.retried += 1

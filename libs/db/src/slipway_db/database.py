@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import asyncpg
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from slipway_kit.errors import Invalid
+from slipway_kit.errors import Invalid, Unavailable
 from slipway_kit.http import transaction_open
 
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -17,6 +18,8 @@ COMMAND_TIMEOUT_SECONDS = 35.0  # above the role's statement_timeout (30 s), so 
 
 _TEXT_REFUSED = {"22021", "22P05"}
 """SQLSTATEs of a NUL in a text and in JSON."""
+_SERVER_AWAY = {"57P01", "57P02", "57P03"}
+"""SQLSTATEs of a server that stops, has crashed, or starts."""
 
 
 def async_url(url: str) -> URL:
@@ -55,11 +58,23 @@ def engine_for(
             "server_settings": settings,
             "timeout": CONNECT_TIMEOUT_SECONDS,
             "command_timeout": command_timeout,
+            "async_creator_fn": _connect,
         },
         **pool,
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed_connection)
     return engine
+
+
+async def _connect(*args: Any, **kwargs: Any) -> Any:
+    try:
+        return await asyncpg.connect(*args, **kwargs)
+    except (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError) as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: BaseException | None) -> Unavailable:
+    return Unavailable(f"The database does not answer ({type(error).__name__}). Try again in a moment.")
 
 
 def _refuse_closed_connection(_dbapi: Any, entry: ConnectionPoolEntry, _proxy: Any) -> None:
@@ -89,14 +104,14 @@ class Database:
 
         Deadlocks and serialization failures are raised as they are; nothing is tried again in secret.
         """
-        with _marked_open(), _text_refused():
+        with _marked_open(), _failures_told():
             async with self._session() as session, session.begin():
                 yield session
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """Open a unit of work that Postgres holds to reading; it is rolled back on exit."""
-        with _marked_open(), _text_refused():
+        with _marked_open(), _failures_told():
             async with self._session() as session:
                 await session.connection(execution_options={"postgresql_readonly": True})
                 yield session
@@ -107,13 +122,19 @@ class Database:
 
 
 @contextmanager
-def _text_refused() -> Iterator[None]:
-    """Turn Postgres' refusal of NUL characters, which callers may send in any text, into `Invalid`."""
+def _failures_told() -> Iterator[None]:
+    """Say what callers can act on.
+
+    Postgres' refusal of NUL characters, which may be in any text, is `Invalid`; a server that is away is `Unavailable`.
+    """
     try:
         yield
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) in _TEXT_REFUSED:
+        state = getattr(error.orig, "sqlstate", None)
+        if state in _TEXT_REFUSED:
             raise Invalid("Texts may not hold NUL characters.", code="null_characters_not_allowed") from error
+        if error.connection_invalidated or state in _SERVER_AWAY:
+            raise _unavailable(error.orig) from error
         raise
 
 

@@ -130,7 +130,7 @@ def blows(seed: int, scale: Scale) -> list[Blow]:
         if kills >= scale.kills:
             return found
         number = source.choices([Signals.SIGKILL, Signals.SIGSTOP, Signals.SIGTERM], [80, 13, 7])[0]
-        kills += number is Signals.SIGKILL
+        kills += number is Signals.SIGKILL and victim != "zygote"  # which may be gone already, until it is needed
         found.append(
             Blow(
                 victim,

@@ -11,7 +11,7 @@ from signal import Signals
 from slipway_kit.tasks import cancel_and_wait
 from tests.chaos.support.clients import Clients, Seen
 from tests.chaos.support.plan import MACHINE, Blow, Job, Scale
-from tests.chaos.support.site import Site
+from tests.chaos.support.site import BACK_SECONDS, Site
 
 _QUIET_SECONDS = 240.0
 _PACE_SECONDS = 0.1
@@ -94,6 +94,7 @@ class Storm:
     async def _strike_all(self) -> None:
         for number, blow in enumerate(self._blows):
             await self._wait_for_work(number)
+            await self._wait_for_process(blow.victim)
             struck = self._strike(blow)
             if struck is not None:
                 self.weather.struck.append(struck)
@@ -108,6 +109,11 @@ class Storm:
         deadline = time.monotonic() + _LONGEST_WAIT_FOR_WORK
         submitted = len(self._jobs) * number / len(self._blows)
         while time.monotonic() < deadline and len(self._clients.seen) < submitted:
+            await asyncio.sleep(_PACE_SECONDS)
+
+    async def _wait_for_process(self, victim: str) -> None:
+        deadline = time.monotonic() + (0 if victim == "zygote" else BACK_SECONDS)
+        while time.monotonic() < deadline and self._site.processes().get(victim) is None:
             await asyncio.sleep(_PACE_SECONDS)
 
     def _strike(self, blow: Blow) -> Struck | None:

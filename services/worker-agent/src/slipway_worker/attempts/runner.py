@@ -484,7 +484,9 @@ class AttemptRunner:
     def _collector(self) -> OutputCollector:
         root = self._record.layout.valohai / "outputs"
         uploader = Uploader(self._services.transfers, self._platform, root, self._uploading)
-        return OutputCollector(root, self._ledger, uploader, self._platform, say=self._log.say, progress=self._uploading)
+        return OutputCollector(
+            root, self._ledger, uploader, self._platform, say=self._log.say, progress=self._uploading
+        )
 
     def _trouble(self, source: str) -> Callable[[str], None]:
         def tell(text: str) -> None:

@@ -78,11 +78,11 @@ class PipeCopier:
             self._reactor.add_reader(pipe.descriptor, functools.partial(self._readable, pipe))
 
     def _readable(self, pipe: Pipe) -> None:
-        if self._spool.blocked:
+        if self._spool.is_blocked():
             return  # by the other pipe, in this very round
         if self._copy(pipe) and pipe.inside_line and pipe.stream not in self._silence:
             self._watch_silence(pipe, _SILENCE_SECONDS)
-        if self._spool.blocked:
+        if self._spool.is_blocked():
             self._hold()
 
     def _hold(self) -> None:
@@ -112,24 +112,24 @@ class PipeCopier:
         if not pipe.inside_line:
             return
         quiet = time.monotonic() - self._last_read[pipe.stream]
-        if quiet < _SILENCE_SECONDS or self._spool.blocked:
+        if quiet < _SILENCE_SECONDS or self._spool.is_blocked():
             self._watch_silence(pipe, max(0.01, _SILENCE_SECONDS - quiet))
             return
         self._spool.write(pipe.stream, b"")
         pipe.inside_line = False
-        if self._spool.blocked:
+        if self._spool.is_blocked():
             self._hold()
 
     def _retry_disk(self) -> None:
         self._spool.retry()
-        if self._spool.blocked:
+        if self._spool.is_blocked():
             self._reactor.call_later(_DISK_RETRY_SECONDS, self._retry_disk)
             self._on_blocked(time.monotonic() - self._blocked_since)
         else:
             self._listen()
 
     def _wait_for_disk(self) -> None:
-        while self._spool.blocked:
+        while self._spool.is_blocked():
             self._spool.retry()
-            if self._spool.blocked:
+            if self._spool.is_blocked():
                 time.sleep(_DISK_RETRY_SECONDS)

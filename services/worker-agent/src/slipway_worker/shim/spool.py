@@ -21,8 +21,7 @@ class SpoolWriter:
         self._unwritten = b""
         self._last_us = 0
 
-    @property
-    def blocked(self) -> bool:
+    def is_blocked(self) -> bool:
         """True while bytes wait for room on the disk: read nothing more until `retry` has written them."""
         return bool(self._unwritten)
 

@@ -247,6 +247,7 @@ async def _one(seed: int, relays: list[Relay], directory: Path, counts: dict[str
         if chance.random() < 0.1:
             await chance.choice([*(archive.flush for archive in archives), flush_valkey])()
     await ending
+    lines = agent.reader.lines
     if chance.random() < 0.5:
         await flush_valkey()  # everything was taken, not everything is durable
     durable = asyncio.create_task(agent.sender.until_durable())
@@ -254,18 +255,18 @@ async def _one(seed: int, relays: list[Relay], directory: Path, counts: dict[str
         await asyncio.sleep(0.01)
         await chance.choice(archives).flush()
     await durable
-    await _check(relays[1], attempt, agent, {key: bytes(value) for key, value in printed.items()}, said)
+    await _check(relays[1], attempt, lines, {key: bytes(value) for key, value in printed.items()}, said)
     for what, count in network.counts.items():
         counts[what] = counts.get(what, 0) + count
     counts["archive crashes"] = counts.get("archive crashes", 0) + sum(one.crashes for one in archives)
 
 
-async def _check(relay: Relay, attempt: Attempt, agent: Agent, printed: dict[int, bytes], said: list[str]) -> None:
+async def _check(relay: Relay, attempt: Attempt, lines: int, printed: dict[int, bytes], said: list[str]) -> None:
     async with relay.context.db.read() as session:
         index = await ArchiveStore(session).segments(attempt.id)
     frames = [frame for segment in index for frame in await relay.factory._reader.load(segment)]
     numbers = [frame.header.first + n for frame in frames for n in range(frame.header.lines)]
-    assert numbers == list(range(agent.reader.lines)), "every line once, in order"
+    assert numbers == list(range(lines)), "every line once, in order"
     times = [frame.header.time_us + n for frame in frames for n in range(frame.header.lines)]
     assert times == sorted(set(times)), "times rise"
     for stream in (STDOUT, STDERR):

@@ -4,19 +4,22 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import asyncpg
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from slipway_kit.errors import Invalid
-from slipway_kit.http import transaction_open
+from slipway_kit.unit_of_work import transaction_open
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 COMMAND_TIMEOUT_SECONDS = 35.0  # above the role's statement_timeout (30 s), so that Postgres gives up first
 
 _TEXT_REFUSED = {"22021", "22P05"}
 """SQLSTATEs of a NUL in a text and in JSON."""
+_OUT_OF_RANGE = "22003"
+"""SQLSTATE of a number that does not fit its column."""
 
 
 def async_url(url: str) -> URL:
@@ -89,14 +92,14 @@ class Database:
 
         Deadlocks and serialization failures are raised as they are; nothing is tried again in secret.
         """
-        with _marked_open(), _text_refused():
+        with _marked_open(), _values_refused():
             async with self._session() as session, session.begin():
                 yield session
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """Open a unit of work that Postgres holds to reading; it is rolled back on exit."""
-        with _marked_open(), _text_refused():
+        with _marked_open(), _values_refused():
             async with self._session() as session:
                 await session.connection(execution_options={"postgresql_readonly": True})
                 yield session
@@ -107,13 +110,17 @@ class Database:
 
 
 @contextmanager
-def _text_refused() -> Iterator[None]:
-    """Turn Postgres' refusal of NUL characters, which callers may send in any text, into `Invalid`."""
+def _values_refused() -> Iterator[None]:
+    """Turn the refusal of a value that no column can keep, by Postgres or by its driver, into `Invalid`."""
     try:
         yield
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) in _TEXT_REFUSED:
+        sqlstate = getattr(error.orig, "sqlstate", None) or ""
+        if sqlstate in _TEXT_REFUSED:
             raise Invalid("Texts may not hold NUL characters.", code="null_characters_not_allowed") from error
+        cause = getattr(error.orig, "__cause__", None)
+        if sqlstate == _OUT_OF_RANGE or isinstance(cause, asyncpg.DataError | UnicodeError):
+            raise Invalid("A number is too large, or a text is not made of whole characters.") from error
         raise
 
 

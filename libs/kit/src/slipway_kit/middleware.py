@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slipway_kit.ids import new_id
 from slipway_kit.logging import get_logger
 from slipway_kit.metrics import ServiceMetrics
+from slipway_kit.unit_of_work import transaction_open
 
 REQUEST_ID_HEADER = "X-Request-Id"
 _LOG = get_logger()
@@ -65,6 +66,8 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # A server that resumes reading inside a request runs the next one of the connection in a copy of its context.
+        transaction_open.set(False)
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if _USABLE_ID.fullmatch(given) else new_id().hex
         scope.setdefault("state", {})["request_id"] = request_id

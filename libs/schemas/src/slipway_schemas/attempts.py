@@ -9,6 +9,7 @@ from pydantic import Field
 from slipway_schemas.base import WIRE_VERSION, JsonObject, StrictModel, WireModel
 from slipway_schemas.environments import EnvironmentSettings
 from slipway_schemas.executions import ExecutionSpec
+from slipway_schemas.storable import MadeStorable, Storable
 
 
 class AttemptDocument(WireModel):
@@ -112,12 +113,16 @@ class Materials(WireModel):
     """Content of `api.json` (contract 3.7)."""
 
 
-class UploadRequest(StrictModel):
+MAX_OBJECT_BYTES = 5 * 1024**4
+"""What S3 takes as one object."""
+
+
+class UploadRequest(Storable, StrictModel):
     """A file of the outputs wants to be uploaded. Asking again for the same name and size resumes."""
 
     name: str = Field(min_length=1, max_length=1024)
     """Path relative to the outputs directory, with `/`."""
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=MAX_OBJECT_BYTES)
 
 
 class UploadTicket(WireModel):
@@ -162,7 +167,7 @@ class OutputFile(StrictModel):
     """Free properties and the reserved `valohai.*` keys (contract 3.11)."""
 
 
-class OutputsRequest(StrictModel):
+class OutputsRequest(MadeStorable, StrictModel):
     """Register uploaded outputs, many at once."""
 
     v: int = WIRE_VERSION

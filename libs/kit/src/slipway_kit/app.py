@@ -1,5 +1,6 @@
 """Makes the FastAPI apps of all services alike."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from slipway_kit.auth import BEARER
 from slipway_kit.errors import ErrorStyle, StyleOf, install_error_handlers
 from slipway_kit.errors.described import REF_TEMPLATE, add_schemas, describe_errors
 from slipway_kit.metrics import ServiceMetrics
-from slipway_kit.middleware import CollapseSlashes, RequestLog, serve_both_slashes
+from slipway_kit.middleware import BodyLimit, CollapseSlashes, RequestLog, serve_both_slashes
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,16 @@ def create_app(
     style: ErrorStyle | StyleOf,
     version: str = "1",
     metrics: ServiceMetrics | None = None,
+    streamed: re.Pattern[str] | None = None,
 ) -> ServiceApp:
     """Make an app with error handlers, request ids, access log, latency metrics and forgiving paths.
 
-    Routes are served with and without their trailing slash and with repeated slashes, never by redirect.
+    Routes are served with and without their trailing slash and with repeated slashes, never by redirect. Bodies have a
+    limit, but on the paths that `streamed` finds.
     """
     # The interactive pages of the framework load scripts from elsewhere; the gateway draws its own.
     app = ServiceApp(style, title=title, version=version, redirect_slashes=False, docs_url=None, redoc_url=None)
+    app.add_middleware(BodyLimit, streamed=streamed)
     install_error_handlers(app, style)
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(CollapseSlashes)

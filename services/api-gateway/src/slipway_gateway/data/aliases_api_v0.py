@@ -57,7 +57,7 @@ async def list_aliases(
 
 @router.post("/", status_code=201, responses={404: {}}, openapi_extra=body_schema(AliasCreate))
 async def create_alias(
-    user: CurrentUser, body: Annotated[AliasCreate, Depends(json_or_form(AliasCreate))], services: Services
+    user: CurrentUser, services: Services, body: Annotated[AliasCreate, Depends(json_or_form(AliasCreate))]
 ) -> AliasV0:
     """A new alias."""
     return alias_v0(await AliasService(services.session).create(user, body.project, body.name, body.datum))
@@ -80,8 +80,8 @@ async def get_alias(alias_id: UUID, user: CurrentUser, services: ReadServices) -
 async def move_alias(
     alias_id: UUID,
     user: CurrentUser,
-    body: Annotated[AliasUpdate, Depends(json_or_form(AliasUpdate))],
     services: Services,
+    body: Annotated[AliasUpdate, Depends(json_or_form(AliasUpdate))],
 ) -> AliasV0:
     """Point an alias at another file."""
     return alias_v0(await AliasService(services.session).point(user, alias_id, body.datum))

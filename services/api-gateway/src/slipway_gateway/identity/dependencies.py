@@ -81,9 +81,6 @@ async def _read_services(context: Context) -> AsyncIterator[Factory]:
 
 
 Services = Annotated[Factory, Depends(_services, scope="function")]
-"""The request's services in one transaction, committed before the answer is sent.
-
-A route names its body before this: else whoever sends a body slowly holds a connection of the database meanwhile.
-"""
+"""The request's services in one transaction, committed before the answer is sent."""
 ReadServices = Annotated[Factory, Depends(_read_services, scope="function")]
 """The request's services in one read-only unit of work."""

@@ -183,7 +183,7 @@ async def ownership_options(user: CurrentUser, services: ReadServices) -> list[s
 
 @router.post("/", status_code=201, openapi_extra=body_schema(ProjectCreate))
 async def create_project(
-    user: CurrentUser, body: Annotated[ProjectCreate, Depends(json_or_form(ProjectCreate))], services: Services
+    user: CurrentUser, services: Services, body: Annotated[ProjectCreate, Depends(json_or_form(ProjectCreate))]
 ) -> ProjectV0:
     """Make a project."""
     project = await services.projects.create(
@@ -203,8 +203,8 @@ async def get_project(project_id: UUID, user: CurrentUser, services: ReadService
 async def update_project(
     project_id: UUID,
     user: CurrentUser,
-    body: Annotated[ProjectUpdate, Depends(json_or_form(ProjectUpdate))],
     services: Services,
+    body: Annotated[ProjectUpdate, Depends(json_or_form(ProjectUpdate))],
 ) -> ProjectV0:
     """Change a project; what is not given stays as it is."""
     changes = await _changes(user, services, body)
@@ -222,8 +222,8 @@ async def delete_project(project_id: UUID, user: CurrentUser, services: Services
 async def put_variable(
     project_id: UUID,
     user: CurrentUser,
-    body: Annotated[VariableCreate, Depends(json_or_form(VariableCreate))],
     services: Services,
+    body: Annotated[VariableCreate, Depends(json_or_form(VariableCreate))],
 ) -> ProjectV0:
     """Set an environment variable of all runs of the project."""
     project = await services.projects.put_variable(user, project_id, body.name, body.value, secret=body.secret)
@@ -234,8 +234,8 @@ async def put_variable(
 async def delete_variable(
     project_id: UUID,
     user: CurrentUser,
-    body: Annotated[VariableDelete, Depends(json_or_form(VariableDelete))],
     services: Services,
+    body: Annotated[VariableDelete, Depends(json_or_form(VariableDelete))],
 ) -> ProjectV0:
     """Remove an environment variable."""
     return await project_v0(services, await services.projects.delete_variable(user, project_id, body.name))

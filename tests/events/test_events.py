@@ -154,7 +154,7 @@ async def test_a_late_commit_gets_a_later_position(world: World) -> None:
 
 async def emit_and_publish(world: World) -> None:
     other = Database(world.shop.url, schema="shop", pool_size=1)
-    from slipway_kit.http import transaction_open
+    from slipway_kit.unit_of_work import transaction_open
 
     transaction_open.set(False)
     async with other.transaction() as session:

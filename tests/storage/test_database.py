@@ -25,7 +25,7 @@ from slipway_db import (
     unique_violation,
 )
 from slipway_kit.errors import Unavailable
-from slipway_kit.http import transaction_open
+from slipway_kit.unit_of_work import transaction_open
 
 SCRIPTS = str(pathlib.Path(__file__).parent / "sample_migrations")
 SHOP = MigrationSpec("shop", "shop", SCRIPTS, views=("event_v1", "item_v1", "cursor_v1"))

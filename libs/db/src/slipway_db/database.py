@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from slipway_kit.errors import Invalid, Unavailable
-from slipway_kit.http import transaction_open
+from slipway_kit.unit_of_work import transaction_open
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 COMMAND_TIMEOUT_SECONDS = 35.0  # above the role's statement_timeout (30 s), so that Postgres gives up first
@@ -20,6 +20,8 @@ _TEXT_REFUSED = {"22021", "22P05"}
 """SQLSTATEs of a NUL in a text and in JSON."""
 _SERVER_AWAY = {"57P01", "57P02", "57P03"}
 """SQLSTATEs of a server that stops, has crashed, or starts."""
+_OUT_OF_RANGE = "22003"
+"""SQLSTATE of a number that does not fit its column."""
 
 
 def async_url(url: str) -> URL:
@@ -125,7 +127,8 @@ class Database:
 def _failures_told() -> Iterator[None]:
     """Say what callers can act on.
 
-    Postgres' refusal of NUL characters, which may be in any text, is `Invalid`; a server that is away is `Unavailable`.
+    The refusal of a value that no column can keep, by Postgres or by its driver, is `Invalid`; a server that is away is
+    `Unavailable`.
     """
     try:
         yield
@@ -133,6 +136,9 @@ def _failures_told() -> Iterator[None]:
         state = getattr(error.orig, "sqlstate", None)
         if state in _TEXT_REFUSED:
             raise Invalid("Texts may not hold NUL characters.", code="null_characters_not_allowed") from error
+        cause = getattr(error.orig, "__cause__", None)
+        if state == _OUT_OF_RANGE or isinstance(cause, asyncpg.DataError | UnicodeError):
+            raise Invalid("A number is too large, or a text is not made of whole characters.") from error
         if error.connection_invalidated or state in _SERVER_AWAY:
             raise _unavailable(error.orig) from error
         raise

@@ -5,11 +5,12 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from fastapi import Request
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
@@ -20,6 +21,10 @@ from slipway_kit.errors import Forbidden, Unauthorized
 from slipway_schemas.tokens import AttemptClaims
 
 ACTOR_HEADER = "X-Slipway-Actor"
+BEARER: Final = HTTPBearer(
+    scheme_name="bearer", description="A token of a service, a worker, a group or an attempt.", auto_error=False
+)
+"""Says in OpenAPI that a route wants a bearer token; who reads the token checks it."""
 _ALGORITHM = "Ed25519"
 _SERVICE_TYPE = "slipway-service+jwt"
 _ATTEMPT_TYPE = "slipway-attempt+jwt"
@@ -110,10 +115,12 @@ class ServiceVerifier:
         raise Unauthorized("The service token is not signed by a trusted service.")
 
 
-def require_service(verifier: ServiceVerifier, *allowed: str) -> Callable[[Request], Awaitable[ServiceIdentity]]:
+def require_service(verifier: ServiceVerifier, *allowed: str) -> Callable[..., Awaitable[ServiceIdentity]]:
     """Make a FastAPI dependency that lets in the services named in `allowed` (none named: every trusted)."""
 
-    async def identify(request: Request) -> ServiceIdentity:
+    async def identify(
+        request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+    ) -> ServiceIdentity:
         identity = verifier.verify(bearer_token(request))
         if allowed and identity.service not in allowed:
             raise Forbidden(f"The service {identity.service} may not call this.")

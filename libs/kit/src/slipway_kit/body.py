@@ -1,7 +1,6 @@
 """Bodies that may come as JSON or as a form, as old and new clients of the compatible API send them."""
 
 import json
-import math
 import types
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -12,10 +11,11 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from slipway_kit.errors import FieldProblem, Invalid, TooLarge, invalid_from_validation
+from slipway_schemas.storable import NOT_STORABLE, is_storable
 
 M = TypeVar("M", bound=BaseModel)
 DEFAULT_LIMIT_BYTES = 10 * 1024 * 1024
-_NOT_STORABLE = FieldProblem("This holds a NUL, half of a character, or a number without end.", "invalid")
+_NOT_STORABLE = FieldProblem(NOT_STORABLE, "invalid")
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -32,11 +32,11 @@ def json_or_form(model: type[M], *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> C
         content = await _read_limited(request, limit_bytes)
         values = await _form_values(request, model) if kind in _FORMS else _json_value(content)
         problems = {
-            name: [_NOT_STORABLE] for name, value in values.items() if not _is_storable(name) or not _is_storable(value)
+            name: [_NOT_STORABLE] for name, value in values.items() if not is_storable(name) or not is_storable(value)
         }
         if problems:
             raise Invalid.of_fields(
-                {name if _is_storable(name) else "detail": found for name, found in problems.items()}
+                {name if is_storable(name) else "detail": found for name, found in problems.items()}
             )
         try:
             return model.model_validate(values)
@@ -71,23 +71,6 @@ def _json_value(content: bytes) -> Any:
 
 def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is not a number of JSON")
-
-
-def _is_storable(value: object) -> bool:
-    """Whether a database can keep all that is inside: no NUL, no half of a surrogate pair, no infinite number."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            if "\0" in one or (not one.isascii() and any("\ud800" <= char <= "\udfff" for char in one)):
-                return False
-        elif isinstance(one, float) and not math.isfinite(one):
-            return False
-        elif isinstance(one, dict):
-            waiting += [*one, *one.values()]
-        elif isinstance(one, list):
-            waiting += one
-    return True
 
 
 async def _form_values(request: Request, model: type[BaseModel]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
@@ -18,13 +17,11 @@ from pydantic_core import to_json
 from slipway_kit.auth import ACTOR_HEADER
 from slipway_kit.errors import SlipwayError, Unavailable, error_from_problem
 from slipway_kit.middleware import REQUEST_ID_HEADER
+from slipway_kit.unit_of_work import transaction_open
 
 M = TypeVar("M", bound=BaseModel)
 Body = BaseModel | Mapping[str, Any]
 Params = Mapping[str, str | int | Sequence[str]]
-
-transaction_open: ContextVar[bool] = ContextVar("transaction_open", default=False)
-"""True while a database transaction is open in this task; no client call may be made then."""
 
 _CONNECT_TIMEOUT = 2.0
 _RETRY_SECONDS = 2.0

@@ -6,14 +6,17 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipway_kit.ids import new_id
 from slipway_kit.logging import get_logger
 from slipway_kit.metrics import ServiceMetrics
+from slipway_kit.unit_of_work import transaction_open
 
 REQUEST_ID_HEADER = "X-Request-Id"
+MAX_BODY_BYTES = 32 * 1024 * 1024
 _LOG = get_logger()
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SLASHES = re.compile(r"/{2,}")
@@ -54,6 +57,42 @@ def serve_both_slashes(router: Router) -> None:
     router.default = try_other_slash
 
 
+class BodyLimit:
+    """Refuses bodies above `MAX_BODY_BYTES`, but on paths whose routes stream theirs and have limits of their own.
+
+    The framework reads the bodies of most routes whole, so without a limit one request could take all memory.
+    """
+
+    def __init__(self, app: ASGIApp, streamed: re.Pattern[str] | None = None) -> None:
+        self._app = app
+        self._streamed = streamed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or (self._streamed is not None and self._streamed.search(scope["path"])):
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "")
+        announced = int(length) if length.isascii() and length.isdecimal() else 0
+        received = 0
+
+        async def counting_receive() -> Message:
+            nonlocal received
+            if announced > MAX_BODY_BYTES:
+                raise _too_large()
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise _too_large()
+            return message
+
+        await self._app(scope, counting_receive, send)
+
+
+def _too_large() -> HTTPException:
+    # The framework hides other errors that are raised while it reads a body.
+    return HTTPException(413, f"The request body is larger than the limit of {MAX_BODY_BYTES} bytes.")
+
+
 class RequestLog:
     """Gives each request an id (the caller's, if it is usable), logs it, and measures it by route."""
 
@@ -65,6 +104,8 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # A server that resumes reading inside a request runs the next one of the connection in a copy of its context.
+        transaction_open.set(False)
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if _USABLE_ID.fullmatch(given) else new_id().hex
         scope.setdefault("state", {})["request_id"] = request_id

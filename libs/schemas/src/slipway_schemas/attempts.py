@@ -10,6 +10,7 @@ from pydantic import Field
 from slipway_schemas.base import WIRE_VERSION, JsonObject, StrictModel, WireModel
 from slipway_schemas.environments import EnvironmentSettings
 from slipway_schemas.executions import ExecutionSpec
+from slipway_schemas.storable import MadeStorable, Storable
 
 
 class AttemptDocument(WireModel):
@@ -113,6 +114,10 @@ class Materials(WireModel):
     """Content of `api.json` (contract 3.7)."""
 
 
+MAX_OBJECT_BYTES = 5 * 1024**4
+"""What S3 takes as one object."""
+
+
 def file_name_problem(name: str) -> str | None:
     """What is wrong with the name of a file that is to become a datum, or None. Directories are divided by `/`."""
     if not name or len(name.encode(errors="replace")) > 800:
@@ -124,12 +129,12 @@ def file_name_problem(name: str) -> str | None:
     return None
 
 
-class UploadRequest(StrictModel):
+class UploadRequest(Storable, StrictModel):
     """A file of the outputs wants to be uploaded. Asking again for the same name, size and version resumes."""
 
     name: str = Field(min_length=1, max_length=1024)
     """Path relative to the outputs directory, with `/`."""
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=MAX_OBJECT_BYTES)
     version: str = Field(default="", max_length=100)
     """Changes with the file's bytes, so that parts of an earlier file of that name and size are never mixed in."""
 
@@ -176,7 +181,7 @@ class OutputFile(StrictModel):
     """Free properties and the reserved `valohai.*` keys (contract 3.11)."""
 
 
-class OutputsRequest(StrictModel):
+class OutputsRequest(MadeStorable, StrictModel):
     """Register uploaded outputs, many at once."""
 
     v: int = WIRE_VERSION

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from slipway_schemas.base import Json, JsonObject, StrictModel, WireModel
 from slipway_schemas.lifecycles import ExecutionStatus
+from slipway_schemas.storable import Int32, Natural32, Natural64, Storable
 
 
 class KeepDirectories(StrEnum):
@@ -57,11 +58,11 @@ class MountSpec(WireModel):
 class Resources(WireModel):
     """What a run needs. `None` = the environment's default."""
 
-    cpus: float | None = Field(default=None, ge=0)
-    cpus_max: float | None = Field(default=None, ge=0)
-    memory_bytes: int | None = Field(default=None, ge=0)
-    memory_max_bytes: int | None = Field(default=None, ge=0)
-    gpus: int | None = Field(default=None, ge=0)
+    cpus: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    cpus_max: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    memory_bytes: Natural64 | None = None
+    memory_max_bytes: Natural64 | None = None
+    gpus: Natural32 | None = None
     devices: dict[str, int] | None = None
 
 
@@ -102,21 +103,21 @@ class ExecutionSpec(WireModel):
     runtime_config: JsonObject = {}
 
 
-class ExecutionDraft(StrictModel):
+class ExecutionDraft(Storable, StrictModel):
     """A new execution. Its id is picked by the gateway, so sending it again creates nothing twice."""
 
     id: UUID
     project_id: UUID
     project_name: str
     """`owner/name`, as user code reads it (contract 3.6)."""
-    owner_id: int
-    creator_id: int
+    owner_id: Natural32
+    creator_id: Natural32
     creator_name: str
     creator_email: str = ""
     environment_id: UUID
     title: str | None = None
     tags: tuple[str, ...] = ()
-    priority: int = 0
+    priority: Int32 = 0
     spec: ExecutionSpec
 
 
@@ -128,7 +129,7 @@ class ExecutionCreated(WireModel):
     status: ExecutionStatus
 
 
-class StopRequest(StrictModel):
+class StopRequest(Storable, StrictModel):
     """Ask an execution to stop. A second request, or `hard`, kills it now."""
 
     hard: bool = False
@@ -143,13 +144,13 @@ class StopAnswer(WireModel):
     """0 = nothing to stop, 1 = asked to end, 2 = being killed."""
 
 
-class ExecutionPatch(StrictModel):
+class ExecutionPatch(Storable, StrictModel):
     """Changes to what people may change. None = leave as it is."""
 
     title: str | None = None
     tags: tuple[str, ...] | None = None
     add_tags: tuple[str, ...] = ()
-    priority: int | None = None
+    priority: Int32 | None = None
     status_detail: str | None = None
 
 

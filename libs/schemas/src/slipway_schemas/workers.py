@@ -14,35 +14,36 @@ from pydantic import Field
 from slipway_schemas.attempts import AttemptDocument
 from slipway_schemas.base import WIRE_VERSION, JsonObject, WireModel
 from slipway_schemas.lifecycles import AttemptPhase, EndReason
+from slipway_schemas.storable import Int32, MadeStorable, Natural32, Natural64
 
 
 class Gpu(WireModel):
     """One GPU of a worker."""
 
-    index: int
+    index: Natural32
     name: str
-    memory_bytes: int
+    memory_bytes: Natural64
 
 
 class Capacity(WireModel):
     """What a worker has, or has free: slots are the number of attempts it runs side by side."""
 
-    slots: int = Field(ge=0)
-    cpus: float = Field(ge=0)
-    memory_bytes: int = Field(ge=0)
-    gpus: int = Field(default=0, ge=0)
+    slots: Natural32
+    cpus: float = Field(ge=0, allow_inf_nan=False)
+    memory_bytes: Natural64
+    gpus: Natural32 = 0
 
 
 class DiskReport(WireModel):
     """The file system of a worker's home."""
 
-    free_bytes: int = Field(ge=0)
-    total_bytes: int = Field(ge=0)
+    free_bytes: Natural64
+    total_bytes: Natural64
     full: bool = False
     """Free space is below the worker's mark: it takes no work until there is more."""
 
 
-class WorkerRegister(WireModel):
+class WorkerRegister(MadeStorable, WireModel):
     """A machine joins the environment of its group token. `machine_id` makes registering again the same worker."""
 
     v: int = WIRE_VERSION
@@ -74,7 +75,7 @@ class AttemptReport(WireModel):
     attempt_id: UUID
     phase: AttemptPhase
     detail: str = ""
-    stop_level: int = 0
+    stop_level: Natural32 = 0
     """The highest stop order acted on: 0 none, 1 graceful, 2 kill."""
 
 
@@ -82,7 +83,7 @@ class FactBase(WireModel):
     """Something that happened to an attempt. `seq` grows per attempt; a fact is sent until it is answered."""
 
     attempt_id: UUID
-    seq: int = Field(ge=1)
+    seq: int = Field(ge=1, lt=2**31)
     at: datetime
 
 
@@ -102,14 +103,14 @@ class Exited(FactBase):
     """The run is over and everything of it is safe: logs readable, outputs registered (the worker's barrier)."""
 
     kind: Literal["exited"] = "exited"
-    code: int
+    code: Int32
     reason: EndReason
     message: str = ""
     evidence: JsonObject = {}
-    last_line: int = 0
+    last_line: Natural64 = 0
     """Number of log lines of the attempt, over all its streams."""
-    outputs: int = 0
-    metadata_lines: int = 0
+    outputs: Natural32 = 0
+    metadata_lines: Natural32 = 0
 
 
 class Failed(FactBase):
@@ -121,9 +122,9 @@ class Failed(FactBase):
     retryable: bool
     """Whether another worker, or another time, may help."""
     evidence: JsonObject = {}
-    last_line: int = 0
-    outputs: int = 0
-    metadata_lines: int = 0
+    last_line: Natural64 = 0
+    outputs: Natural32 = 0
+    metadata_lines: Natural32 = 0
 
 
 Fact = Annotated[Accepted | UserCodeStarted | Exited | Failed, Field(discriminator="kind")]
@@ -137,7 +138,7 @@ class Refusal(StrEnum):
     DISK = "disk"
 
 
-class SyncRequest(WireModel):
+class SyncRequest(MadeStorable, WireModel):
     """Up: what the worker has and what happened. Held up to `wait_seconds` when there is nothing to say."""
 
     v: int = WIRE_VERSION

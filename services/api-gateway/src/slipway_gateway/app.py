@@ -1,5 +1,6 @@
 """The gateway's apps: which routers answer on which."""
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -37,6 +38,8 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
     stores_api.router,
 )
 """Everything below `/api/v0`. A feature adds its router here."""
+_STREAMED = re.compile(rf"^{MOUNT_PATH}/|/import-package/?$|/data/upload/?$")
+"""Paths whose bodies may be as large as files."""
 
 
 V1_ROUTERS: tuple[APIRouter, ...] = (
@@ -55,7 +58,11 @@ def _style_of(path: str) -> ErrorStyle:
 def public_app(context: GatewayContext | None) -> FastAPI:
     """The app of the public origin; without a context it can only describe itself."""
     app = create_app(
-        "Slipway API", style=_style_of, version="0", metrics=context.metrics if context is not None else None
+        "Slipway API",
+        style=_style_of,
+        version="0",
+        metrics=context.metrics if context is not None else None,
+        streamed=_STREAMED,
     )
     for router in V0_ROUTERS:
         app.include_router(router, prefix="/api/v0")
@@ -74,6 +81,7 @@ def workers_app(context: GatewayContext | None) -> FastAPI:
         "Slipway gateway for workers",
         style=ErrorStyle.PROBLEM,
         metrics=context.metrics if context is not None else None,
+        streamed=_STREAMED,
     )
     app.include_router(workers_api.router)
     if context is not None:

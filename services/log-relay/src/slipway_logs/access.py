@@ -5,6 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from fastapi import Request
+from fastapi.security import APIKeyHeader
 from sqlalchemy import text
 
 from slipway_db.database import Database
@@ -13,6 +14,10 @@ from slipway_kit.clock import Clock
 from slipway_kit.errors import NotFound, Unauthorized
 
 SESSION_COOKIE: Final = "slipway_session"
+USER_TOKEN: Final = APIKeyHeader(
+    name="Authorization", scheme_name="token", description="`Token <token of a user>`", auto_error=False
+)
+"""Says in OpenAPI that a route wants a user's token; `UserAccess` checks it."""
 
 _ALLOWED = text(
     """

@@ -1,15 +1,15 @@
 """How the scheduler starts: its `ServiceSpec`."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import Depends
-from starlette.routing import Route
 
 from slipway_db import Loop, LoopRunner, described_only, health_router, sessions
 from slipway_events import ConsumerRef, EventConsumer, EventRelay
-from slipway_kit.app import create_app
-from slipway_kit.auth import require_service
+from slipway_kit.app import ServiceApp, create_app
+from slipway_kit.auth import ServiceVerifier, require_service
 from slipway_kit.errors import ErrorStyle
+from slipway_kit.metrics import ServiceMetrics
 from slipway_kit.service import Apps, BackgroundTask, ReadyCheck, ServiceSpec
 from slipway_scheduler.context import NAME, SchedulerContext, open_context
 from slipway_scheduler.dispatch.loops import DispatchLoop
@@ -20,23 +20,17 @@ from slipway_scheduler.executions.loops import PromoteLoop
 from slipway_scheduler.settings import SchedulerSettings
 from slipway_scheduler.workers.api import internal_router as workers_internal_router
 from slipway_scheduler.workers.api import workers_router
-from slipway_scheduler.workers.hot import SyncEndpoint
+from slipway_scheduler.workers.hot import SYNC, SyncEndpoint
 from slipway_scheduler.workers.loops import LeaseLoop
+from slipway_schemas.health import ServiceHealth
 
 INTERNAL_ROUTERS = (executions_router, environments_router, workers_internal_router)
 
 
 def apps(context: SchedulerContext) -> Apps:
     """Build the apps for a context: `workers` and `internal`; the scheduler has nothing public."""
-    internal = create_app("Slipway scheduler, internal", style=ErrorStyle.PROBLEM, metrics=context.metrics)
-    allowed = Depends(require_service(context.verifier, "gateway"))
-    health = health_router(lambda: context.health.report(ready(context)))
-    for router in (*INTERNAL_ROUTERS, health):
-        internal.include_router(router, dependencies=[allowed])
-    workers = create_app("Slipway scheduler, workers", style=ErrorStyle.PROBLEM, metrics=context.metrics)
-    workers.include_router(workers_router)
     sync = SyncEndpoint(context.desk, context.factory.pepper)
-    workers.router.routes.append(Route("/workers/v1/sync", sync, methods=["POST"]))
+    internal, workers = _apps(context.metrics, context.verifier, lambda: context.health.report(ready(context)), sync)
     for app in (internal, workers):
         sessions(context.db).install(app)
         app.state.factory = context.factory
@@ -45,12 +39,24 @@ def apps(context: SchedulerContext) -> Apps:
 
 def schema_apps() -> Apps:
     """Build the apps without a context, to print their OpenAPI."""
-    internal = create_app("Slipway scheduler, internal", style=ErrorStyle.PROBLEM)
-    for router in (*INTERNAL_ROUTERS, health_router(described_only)):
-        internal.include_router(router)
-    workers = create_app("Slipway scheduler, workers", style=ErrorStyle.PROBLEM)
-    workers.include_router(workers_router)
+    internal, workers = _apps(None, ServiceVerifier(NAME, {}), described_only, None)
     return Apps(workers=workers, internal=internal)
+
+
+def _apps(
+    metrics: ServiceMetrics | None,
+    verifier: ServiceVerifier,
+    report: Callable[[], Awaitable[ServiceHealth]],
+    sync: SyncEndpoint | None,
+) -> tuple[ServiceApp, ServiceApp]:
+    internal = create_app("Slipway scheduler, internal", style=ErrorStyle.PROBLEM, metrics=metrics)
+    allowed = Depends(require_service(verifier, "gateway"))
+    for router in (*INTERNAL_ROUTERS, health_router(report)):
+        internal.include_router(router, dependencies=[allowed])
+    workers = create_app("Slipway scheduler, workers", style=ErrorStyle.PROBLEM, metrics=metrics)
+    workers.include_router(workers_router)
+    workers.add_hot_route(SYNC, sync)
+    return internal, workers
 
 
 def loops(context: SchedulerContext, relay: EventRelay) -> Sequence[Loop]:

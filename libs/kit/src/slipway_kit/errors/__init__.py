@@ -1,7 +1,8 @@
 """Errors are types with a stable code and a kind; HTTP numbers appear only in `handlers`."""
 
-from slipway_kit.errors.handlers import ErrorStyle, StyleOf, install_error_handlers
+from slipway_kit.errors.handlers import install_error_handlers
 from slipway_kit.errors.problems import Problem, error_from_problem
+from slipway_kit.errors.style import ErrorStyle, StyleOf
 from slipway_kit.errors.types import (
     Conflict,
     ErrorKind,

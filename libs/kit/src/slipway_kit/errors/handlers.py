@@ -1,8 +1,6 @@
 """Renders errors as HTTP answers: the shapes of the compatible API (V0) and problem documents."""
 
 import re
-from collections.abc import Callable
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -11,9 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipway_kit.errors.problems import PROBLEM_TYPE, STATUS_OF, Problem
+from slipway_kit.errors.style import ErrorStyle, StyleOf
 from slipway_kit.errors.types import (
     Conflict,
     Forbidden,
@@ -37,17 +37,6 @@ _FROM_STATUS: dict[int, type[SlipwayError]] = {
     413: TooLarge,
     503: Unavailable,
 }
-
-
-class ErrorStyle(StrEnum):
-    """How an app words its errors."""
-
-    V0 = "v0"
-    PROBLEM = "problem"
-
-
-StyleOf = Callable[[str], ErrorStyle]
-"""Chooses the style by request path, for an app that serves both APIs."""
 
 
 def install_error_handlers(app: FastAPI, style: ErrorStyle | StyleOf) -> None:
@@ -75,7 +64,9 @@ class _Renderer:
         if style is ErrorStyle.V0:
             return JSONResponse(v0_body(error), number, headers)
         problem = Problem.of(error, request_id=request_id).model_dump(mode="json", exclude_none=True)
-        return JSONResponse(problem | {"status": number}, number, headers, media_type=PROBLEM_TYPE)
+        if status is not None and status != problem["status"]:
+            problem |= {"status": status, "title": _phrase(status)}
+        return JSONResponse(problem, number, headers, media_type=PROBLEM_TYPE)
 
     async def slipway_error(self, request: Request, error: Exception) -> Response:
         if not isinstance(error, SlipwayError):
@@ -102,7 +93,9 @@ class _Renderer:
                 SlipwayError(f"Method {request.method} is not allowed here.", code="method_not_allowed"),
                 number,
             )
-        elif number == HTTPStatus.NOT_FOUND and error.detail == HTTPStatus.NOT_FOUND.phrase:
+            answer.headers["Allow"] = _allowed(request)
+            return answer
+        if number == HTTPStatus.NOT_FOUND and error.detail == HTTPStatus.NOT_FOUND.phrase:
             answer = self.render(request, NotFound("Not found."))
         else:
             kind = _FROM_STATUS.get(number, SlipwayError)
@@ -163,9 +156,22 @@ def v0_body(error: SlipwayError) -> dict[str, Any]:
     return {"message": error.message, "code": error.code}
 
 
-def _code_of(status: int) -> str:
+def _phrase(status: int) -> str:
     try:
-        phrase = HTTPStatus(status).phrase
+        return HTTPStatus(status).phrase
     except ValueError:
-        return "error"
-    return re.sub(r"[^a-z]+", "_", phrase.lower())
+        return "Error"
+
+
+def _code_of(status: int) -> str:
+    return re.sub(r"[^a-z]+", "_", _phrase(status).lower())
+
+
+def _allowed(request: Request) -> str:
+    """All methods that this address takes; the framework names only those of the first route that fits."""
+    found: set[str] = set()
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope = dict(request.scope) | {"method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes):
+            found.add(method)
+    return ", ".join(sorted(found))

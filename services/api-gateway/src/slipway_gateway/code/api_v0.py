@@ -20,11 +20,12 @@ from slipway_gateway.v0.envelope import List, V0Page
 from slipway_gateway.v0.fields import Timestamp
 from slipway_gateway.v0.urls import api_path, page_url
 from slipway_kit.errors import NotFound
+from slipway_schemas.storable import Storable
 
 router = APIRouter(tags=["code"])
 
 
-class RepositoryPut(BaseModel):
+class RepositoryPut(Storable):
     """Link a repository. Without `token` the one that is there is kept, for the same URL only; "" removes it."""
 
     url: str
@@ -192,7 +193,7 @@ async def list_repositories(query: List, user: CurrentUser, services: ReadServic
     return query.answer(page, [repository_v0(item) for item in page.items])
 
 
-@router.get("/commits/", response_model=V0Page[CommitV0])
+@router.get("/commits/", response_model=V0Page[CommitV0], responses={404: {}})
 async def list_commits(
     query: List,
     user: CurrentUser,

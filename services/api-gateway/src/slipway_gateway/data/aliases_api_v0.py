@@ -55,7 +55,7 @@ async def list_aliases(
     return query.answer(page, [alias_v0(item) for item in page.items])
 
 
-@router.post("/", status_code=201, openapi_extra=body_schema(AliasCreate))
+@router.post("/", status_code=201, responses={404: {}}, openapi_extra=body_schema(AliasCreate))
 async def create_alias(
     user: CurrentUser, services: Services, body: Annotated[AliasCreate, Depends(json_or_form(AliasCreate))]
 ) -> AliasV0:
@@ -63,7 +63,7 @@ async def create_alias(
     return alias_v0(await AliasService(services.session).create(user, body.project, body.name, body.datum))
 
 
-@router.get("/resolve/")
+@router.get("/resolve/", responses={404: {}})
 async def resolve_alias(user: CurrentUser, services: ReadServices, name: str, project: UUID) -> ResolvedV0:
     """The file that an alias names."""
     return ResolvedV0(datum=datum_v0(await AliasService(services.session).resolve(user, project, name)))

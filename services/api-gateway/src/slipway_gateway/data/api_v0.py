@@ -106,7 +106,9 @@ async def upload(request: Request, user: CurrentUser, context: Context) -> Datum
     )
 
 
-@router.post("/upload/{upload_id}/complete/", status_code=201)
+@router.post(
+    "/upload/{upload_id}/complete/", status_code=201, responses={409: {}}, openapi_extra=body_schema(UploadComplete)
+)
 async def complete_upload(
     upload_id: UUID,
     user: CurrentUser,
@@ -124,8 +126,8 @@ async def get_datum(datum_id: UUID, user: CurrentUser, context: Context) -> Datu
     return datum_v0(await context.data.datums.get(user, datum_id))
 
 
-@router.patch("/{datum_id}/")
-@router.put("/{datum_id}/")
+@router.patch("/{datum_id}/", openapi_extra=body_schema(DatumUpdate))
+@router.put("/{datum_id}/", openapi_extra=body_schema(DatumUpdate))
 async def update_datum(
     datum_id: UUID,
     user: CurrentUser,
@@ -138,7 +140,7 @@ async def update_datum(
     return datum_v0(await context.data.datums.set_tags(user, datum_id, body.tags, keep=False))
 
 
-@router.get("/{datum_id}/download/")
+@router.get("/{datum_id}/download/", responses={409: {}})
 async def download(datum_id: UUID, user: CurrentUser, context: Context) -> dict[str, str]:
     """A signed URL of the bytes, good for 15 minutes and for anybody who has it."""
     return {"url": await context.data.datums.download_url(user, datum_id)}
@@ -167,7 +169,7 @@ async def add_properties(
     return (await context.data.datums.merge_properties(user, datum_id, body.model_extra or {})).properties
 
 
-@router.post("/{datum_id}/tags/")
+@router.post("/{datum_id}/tags/", openapi_extra=body_schema(TagsBody))
 async def add_tags(
     datum_id: UUID, user: CurrentUser, context: Context, body: Annotated[TagsBody, Depends(json_or_form(TagsBody))]
 ) -> DatumV0:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from slipway_gateway.data.view_v0 import datum_v0
@@ -34,7 +34,7 @@ class ExecutionUpdate(BaseModel):
 
     title: str | None = Field(default=None, max_length=255)
     tags: list[str] | None = None
-    priority: int | None = None
+    priority: int | None = Field(default=None, ge=-1000, le=1000)
 
 
 class ExecutionTags(BaseModel):
@@ -119,7 +119,7 @@ async def delete_execution(reference: str, user: CurrentUser, context: Context) 
     await context.executions.delete(user, reference)
 
 
-@router.post("/{reference}/stop/")
+@router.post("/{reference}/stop/", openapi_extra=body_schema(StopBody))
 async def stop_execution(
     reference: str, user: CurrentUser, context: Context, body: Annotated[StopBody, Depends(json_or_form(StopBody))]
 ) -> dict[str, Any]:
@@ -185,7 +185,7 @@ async def get_status_events(reference: str, user: CurrentUser, context: Context,
     return await passed_through(context.logs, f"/internal/v1/executions/{detail.execution.id}/status-events", params)
 
 
-@router.get("/{reference}/log/")
+@router.get("/{reference}/log/", response_class=PlainTextResponse)
 async def get_log(reference: str, user: CurrentUser, context: Context) -> Response:
     """What the run printed on stdout and stderr, byte for byte."""
     detail = await context.executions.get(user, reference)

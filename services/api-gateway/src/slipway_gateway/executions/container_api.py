@@ -1,23 +1,31 @@
 """What user code inside a container may call: status detail, and inputs on demand (contract 3.5 and 3.7)."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Query, Request
-from pydantic import BaseModel
+from fastapi import APIRouter, Body, Query, Request, Security
+from fastapi.security import APIKeyHeader
 
 from slipway_gateway.executions.attempts import load_attempt
 from slipway_gateway.executions.tokens import execution_token
 from slipway_gateway.identity.dependencies import Context
 from slipway_kit.errors import Forbidden
+from slipway_schemas.storable import MadeStorable
 from slipway_schemas.tokens import AttemptClaims, ExecutionClaims
 
-router = APIRouter(tags=["containers"])
-root_router = APIRouter(tags=["containers"])
+_TOKEN: Final = APIKeyHeader(
+    name="Authorization",
+    scheme_name="executionToken",
+    description="`Execution-Token <token of the run>`",
+    auto_error=False,
+)
+
+router = APIRouter(tags=["containers"], dependencies=[Security(_TOKEN)])
+root_router = APIRouter(tags=["containers"], dependencies=[Security(_TOKEN)])
 
 
-class StatusDetail(BaseModel):
+class StatusDetail(MadeStorable):
     """What a run says of itself: a text, or an object that is kept as JSON."""
 
     status_detail: str | dict[str, Any] | list[Any] | None = None

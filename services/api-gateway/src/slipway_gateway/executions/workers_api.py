@@ -3,10 +3,10 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Security
 
 from slipway_gateway.identity.dependencies import Context
-from slipway_kit.auth import bearer_token
+from slipway_kit.auth import BEARER, bearer_token
 from slipway_kit.errors import Forbidden
 from slipway_schemas.attempts import (
     Materials,
@@ -20,7 +20,12 @@ from slipway_schemas.attempts import (
 )
 from slipway_schemas.tokens import AttemptClaims
 
-router = APIRouter(prefix="/workers/v1/attempts/{attempt_id}", tags=["workers"])
+router = APIRouter(
+    prefix="/workers/v1/attempts/{attempt_id}",
+    tags=["workers"],
+    dependencies=[Security(BEARER)],
+    responses={409: {}},
+)
 
 
 def _claims(attempt_id: UUID, request: Request, context: Context) -> AttemptClaims:

@@ -37,7 +37,7 @@ class UserV0(BaseModel):
     url: str
 
 
-@router.post("/get-token/", openapi_extra=body_schema(GetToken))
+@router.post("/get-token/", responses={403: {}}, openapi_extra=body_schema(GetToken))
 async def get_token(
     request: Request, context: Context, body: Annotated[GetToken, Depends(json_or_form(GetToken))]
 ) -> TokenV0:

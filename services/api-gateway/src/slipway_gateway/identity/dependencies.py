@@ -1,9 +1,10 @@
 """Who calls, as FastAPI parameters, and the request's services."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader
 
 from slipway_gateway.context import Factory, GatewayContext
 from slipway_gateway.identity import csrf
@@ -13,6 +14,9 @@ from slipway_kit.auth import token_hash
 from slipway_kit.errors import Forbidden, Unauthorized
 
 SESSION_COOKIE = "slipway_session"
+_USER_TOKEN: Final = APIKeyHeader(
+    name="Authorization", scheme_name="token", description="`Token <token of a user>`", auto_error=False
+)
 
 
 def context_of(request: Request) -> GatewayContext:
@@ -36,7 +40,7 @@ async def user_of_token(context: GatewayContext, value: str) -> User | None:
     return user
 
 
-async def current_user(request: Request, context: Context) -> User:
+async def current_user(request: Request, context: Context, _: Annotated[str | None, Security(_USER_TOKEN)]) -> User:
     """The caller, by `Authorization: Token …` or by session cookie.
 
     Raises `Unauthorized`; `Forbidden` when a browser's request that changes something lacks the CSRF token.

@@ -2,8 +2,9 @@
 
 import asyncio
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request, Response, Security
 
+from slipway_kit.auth import BEARER
 from slipway_kit.errors import TooLarge
 from slipway_logs.context import factory_of
 from slipway_logs.frames import parse_request
@@ -18,7 +19,8 @@ router = APIRouter()
 @router.post(
     "/workers/v1/logs",
     response_model=LogsAnswer,
-    responses={409: {"description": "The attempt is superseded or has ended"}},
+    dependencies=[Security(BEARER)],
+    responses={409: {}},
     openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}},
 )
 async def take_chunks(request: Request) -> Response:

@@ -6,16 +6,17 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.responses import StreamingResponse
 
 from slipway_kit.service import stopping_event
+from slipway_logs.access import USER_TOKEN
 from slipway_logs.context import factory_of
 from slipway_logs.tail.hub import TailHub
 from slipway_logs.tail.service import EventsAnswer, TailService
 
 internal = APIRouter(prefix="/internal/v1")
-public = APIRouter()
+public = APIRouter(dependencies=[Security(USER_TOKEN)])
 
 _KEEP_ALIVE_SECONDS = 15.0
 _encoder = msgspec.json.Encoder()

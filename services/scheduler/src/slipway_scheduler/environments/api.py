@@ -11,7 +11,7 @@ from slipway_schemas.environments import EnvironmentCreate, EnvironmentPatch, En
 router = APIRouter(prefix="/internal/v1/environments", tags=["environments"])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={409: {}})
 async def create(wanted: EnvironmentCreate, session: Transaction, services: Services) -> EnvironmentView:
     """Add an environment."""
     return await services.environments(session).create(wanted)

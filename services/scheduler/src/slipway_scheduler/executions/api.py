@@ -18,7 +18,7 @@ from slipway_schemas.executions import (
 router = APIRouter(prefix="/internal/v1/executions", tags=["executions"])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={409: {}})
 async def create(draft: ExecutionDraft, session: Transaction, services: Services, actor: Actor) -> ExecutionCreated:
     """Create an execution; the same id again gets the same answer."""
     return await services.executions(session).create(draft, actor=actor)
@@ -38,7 +38,7 @@ async def patch(execution_id: UUID, changes: ExecutionPatch, session: Transactio
     await services.executions(session).patch(execution_id, changes)
 
 
-@router.delete("/{execution_id}", status_code=204)
+@router.delete("/{execution_id}", status_code=204, responses={409: {}})
 async def delete(execution_id: UUID, session: Transaction, services: Services, actor: Actor) -> None:
     """Delete an execution that has ended."""
     await services.executions(session).delete(execution_id, actor=actor)

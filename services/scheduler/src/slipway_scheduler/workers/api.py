@@ -2,14 +2,14 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Security
 
 from slipway_db import Transaction
-from slipway_kit.auth import bearer_token
+from slipway_kit.auth import BEARER, bearer_token
 from slipway_scheduler.context import Services
 from slipway_schemas.workers import WorkerRegister, WorkerRegistered
 
-workers_router = APIRouter(prefix="/workers/v1", tags=["workers"])
+workers_router = APIRouter(prefix="/workers/v1", tags=["workers"], dependencies=[Security(BEARER)])
 internal_router = APIRouter(prefix="/internal/v1/workers", tags=["workers"])
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from slipway_db import Database
+from slipway_kit.app import HotRoute
 from slipway_kit.auth import AttemptSigner, bearer_token, token_hash
 from slipway_kit.errors import TooLarge, Unauthorized, invalid_from_validation
 from slipway_kit.service import stopping_event
@@ -21,6 +23,13 @@ from slipway_scheduler.workers.sync import Heard, Said, SyncService, has_news
 from slipway_schemas.workers import SyncAnswer, SyncRequest
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+SYNC: Final = HotRoute(
+    path="/workers/v1/sync",
+    summary="Say what the worker has and what happened; hear what differs.",
+    body=SyncRequest,
+    answer=SyncAnswer,
+    tag="workers",
+)
 
 
 class SyncDesk:

@@ -4,7 +4,6 @@ The worker's home lies on a small file system of its own.
 """
 
 import asyncio
-import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -38,8 +37,6 @@ async def platform(tmp_path: Path) -> AsyncIterator[PlatformNeighbours]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of `DISK_MIB`."""
-    if os.getuid() != 0:
-        pytest.skip("only root can mount the small disk that this test fills")
     mount = tmp_path / "disk"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(mount)], check=True)
@@ -57,6 +54,7 @@ async def printed(platform: PlatformNeighbours, attempt: UUID, text: bytes) -> N
     )
 
 
+@pytest.mark.mounts
 async def test_full_disk_is_told_refused_and_survived(platform: PlatformNeighbours, small_disk: Path) -> None:
     agent = AgentProcess(
         small_disk / "home",
@@ -121,7 +119,7 @@ async def inputs_that_do_not_fit_are_refused(platform: PlatformNeighbours) -> No
     assert fact.evidence["failed_in"] == "fetching"
 
 
-@pytest.mark.skipif(not FAKETIME, reason="libfaketime is not installed")
+@pytest.mark.faketime
 async def test_clock_that_is_set_back_an_hour(
     platform: PlatformNeighbours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

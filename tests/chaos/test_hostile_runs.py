@@ -4,7 +4,6 @@ A canary runs beside them all on the same worker: it prints a line ten times a s
 """
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,12 +74,15 @@ class Hall:
         return answer.content
 
 
-@pytest.fixture(scope="module", params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        # A run that kills everything would kill this machine's processes without a sandbox.
+        pytest.param("process", marks=pytest.mark.bwrap),
+        pytest.param("docker", marks=pytest.mark.docker),
+    ],
+)
 def hall(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
-    if request.param == "process" and shutil.which("bwrap") is None:
-        pytest.skip(
-            "bubblewrap (bwrap) is not installed: a run that kills everything would kill this machine's processes"
-        )
     settings = {
         "SLIPWAY_WORKER__CONTAINER__PIDS_LIMIT": str(PIDS),
         "SLIPWAY_WORKER__USAGE__FIRST_SECONDS": "0.3",

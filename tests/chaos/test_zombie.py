@@ -23,7 +23,7 @@ from tests.e2e.support.api import Json
 
 pytestmark = pytest.mark.bwrap
 
-ROUNDS = 10 if full_run() else 2
+ROUNDS = 10 if full_run() else 1
 TAKEOVER_SECONDS = 45.0
 _ATTEMPTS = (
     "SELECT a.id::text, a.execution_id::text AS execution, a.number, a.superseded, a.worker_id::text AS worker"

@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -84,6 +85,15 @@ def _netns(config: pytest.Config) -> str | None:
     return "no network namespace can be made here; give the tests CAP_NET_ADMIN and CAP_SYS_ADMIN"
 
 
+def _mounts(config: pytest.Config) -> str | None:
+    return None if os.geteuid() == 0 else "small disks to fill can only be mounted by root"
+
+
+def _faketime(config: pytest.Config) -> str | None:
+    found = any(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    return None if found else "libfaketime is not installed; apt-get install libfaketime"
+
+
 def _kubernetes(config: pytest.Config) -> str | None:
     if os.environ.get("SLIPWAY_TEST_KUBECONFIG"):
         return None
@@ -108,6 +118,8 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "bwrap": Group("needs bubblewrap sandboxes", _bwrap),
         "redis": Group("needs Debian's redis-server", _redis),
         "netns": Group("needs network namespaces", _netns),
+        "mounts": Group("needs to mount small disks", _mounts),
+        "faketime": Group("needs libfaketime", _faketime),
         "kubernetes": Group("needs a Kubernetes cluster", _kubernetes),
         "chromium": Group("needs a Chromium browser", _chromium),
         "vh": Group("needs the published vh command (fetched once)", _vh),

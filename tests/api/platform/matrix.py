@@ -41,6 +41,7 @@ UNKNOWN = {
     "slug": "nothing-lab",
     "user": "2147483000",
     "organization": "nothing-org",
+    "group": "nothing-group",
 }
 
 
@@ -65,6 +66,7 @@ def things_of(estate: Estate) -> dict[str, str]:
         "slug": estate.project["slug"],
         "user": str(estate.user_id),
         "organization": f"{estate.name}-org",
+        "group": f"{estate.name}-group",
     }
 
 
@@ -135,6 +137,9 @@ _CHANGE_PROJECT = _bodies(
     {"upload_store": "{store}"},
 )
 
+_OWNER = "/api/v1/owners/{owner}"
+_GROUP = f"{_OWNER}/environment-variable-groups/{{group}}"
+
 ROWS: dict[str, tuple[Call, ...]] = {
     "GET /openapi.json": PLAIN,
     "GET /api/v0/": PLAIN,
@@ -191,6 +196,24 @@ ROWS: dict[str, tuple[Call, ...]] = {
     "GET /api/v0/executions/{reference}/log/": PLAIN,
     "GET /api/v0/executions/{reference}/metadata/": PLAIN,
     "GET /api/v1/executions/{reference}/waiting": PLAIN,
+    "GET /api/v1/executions/{reference}/attempts/": PLAIN,
+    "GET /api/v1/executions/{reference}/usage/": PLAIN,
+    "GET /api/v1/projects/{project}/failures/": PLAIN,
+    f"GET {_OWNER}/environment-variables": PLAIN,
+    f"PUT {_OWNER}/environment-variables/{{name}}": (
+        Call(path=f"{_OWNER}/environment-variables/A", body={"value": "x"}),
+    ),
+    f"DELETE {_OWNER}/environment-variables/{{name}}": (Call(path=f"{_OWNER}/environment-variables/A"),),
+    f"GET {_OWNER}/environment-variable-groups": PLAIN,
+    f"POST {_OWNER}/environment-variable-groups": _bodies({"name": "more"}),
+    f"GET {_GROUP}": PLAIN,
+    f"PATCH {_GROUP}": _bodies({"description": "x"}),
+    f"DELETE {_GROUP}": PLAIN,
+    f"PUT {_GROUP}/environment-variables/{{name}}": (
+        Call(path=f"{_GROUP}/environment-variables/A", body={"value": "x"}),
+    ),
+    f"DELETE {_GROUP}/environment-variables/{{name}}": (Call(path=f"{_GROUP}/environment-variables/A"),),
+    "GET /api/v1/admin/health/": PLAIN,
     "POST /api/v0/executions/{execution_id}/set_status_detail/": _bodies({"status_detail": "x"}),
     "POST /request-input-data/": (Call(query="execution={execution}&inputs={datum}"),),
     "GET /api/v0/data/": _queries("project={project}", "output_execution={execution}", "tag={tag}", "name={owner}"),
@@ -236,6 +259,14 @@ ROWS: dict[str, tuple[Call, ...]] = {
     "GET /p/{owner}/{name}/repository/": PLAIN,
     "POST /p/{owner}/{name}/repository/": _forms({"url": "https://git.test/x.git"}),
     "POST /p/{owner}/{name}/fetch/": _forms({}),
+    "GET /owners/{owner}/variables/": PLAIN,
+    "POST /owners/{owner}/variables/": _forms(
+        {"name": "A", "value": "x"}, {"name": "A", "value": "x", "group": "{group}"}
+    ),
+    "POST /owners/{owner}/variables/delete/": _forms({"name": "A"}, {"name": "A", "group": "{group}"}),
+    "POST /owners/{owner}/variables/groups/": _forms({"group_name": "more"}),
+    "POST /owners/{owner}/variables/groups/delete/": _forms({"group": "{group}"}),
+    "GET /admin/": PLAIN,
     "GET /p/{owner}/{name}/variables/": PLAIN,
     "POST /p/{owner}/{name}/variables/": _forms({"name": "A", "value": "x"}),
     "POST /p/{owner}/{name}/variables/delete/": _forms({"name": "A"}),
@@ -271,3 +302,6 @@ OPEN = frozenset(
     }
 )
 """Routes that answer anybody."""
+
+ADMINISTRATORS = frozenset({"GET /admin/", "GET /api/v1/admin/health/"})
+"""Routes that do not exist for anybody else."""

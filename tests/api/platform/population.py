@@ -191,6 +191,8 @@ def settle(services: Services, name: str, *, shared: bool = False) -> Estate:
     add_commit(services, project["id"], commit, branch)
     _done(client.put(f"/api/v0/projects/{project['id']}/repository/", json={"url": f"https://git.test/{name}.git"}))
     _done(client.post(f"/api/v0/projects/{project['id']}/environment_variable/", json={"name": "A", "value": name}))
+    owner = project["owner"]["username"]
+    _done(client.post(f"/api/v1/owners/{owner}/environment-variable-groups", json={"name": f"{name}-group"}))
     datum = _done(
         client.post(
             "/api/v0/data/upload/", data={**here, "tags": f"{name}-tag"}, files={"file": (f"{name}.bin", CONTENT)}

@@ -82,7 +82,7 @@ class Services:
             try:
                 await accounts.add_user(name, password="correct horse", email=f"{name}@slipway.test", is_admin=admin)
                 for organization in organizations:
-                    await accounts.add_member(organization, name)
+                    await accounts.add_member(organization, name, is_admin=True)
                 return (await accounts.issue_token(name)).value
             finally:
                 await accounts.close()

@@ -16,6 +16,7 @@ import pytest
 
 from slipway_kit.clock import SystemClock
 from slipway_kit.errors import SlipwayError, Unavailable
+from slipway_kit.logging import configure
 from slipway_logs.archive.service import ArchiveService
 from slipway_logs.archive.store import ArchiveStore
 from slipway_runtime.layout import STDERR, STDOUT
@@ -174,7 +175,8 @@ async def relays(database_url: str, valkey_url: str, tmp_path: Path) -> AsyncIte
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same steps without the waiting."""
+    """The same steps without the waiting, and without a line of log per request."""
+    configure("test", "ERROR", json=True)
     for name in ("_FIRST_PAUSE", "_LONGEST_PAUSE", "_DURABLE_POLL_SECONDS", "_LONGEST_POLL_SECONDS", "_GATHER_SECONDS"):
         monkeypatch.setattr(sending, name, 0.001)
     # Small requests, so that there are many to break.

@@ -18,6 +18,7 @@ from slipway_db import Database, MigrationSpec, bootstrap, migrate
 from slipway_kit.auth import ServiceSigner
 from slipway_kit.ids import new_id
 from slipway_kit.keys import generate_keypair, load_private
+from slipway_kit.logging import configure
 from slipway_kit.service import Supervisor
 from slipway_scheduler.context import SchedulerContext
 from slipway_scheduler.database import MIGRATIONS
@@ -52,6 +53,12 @@ def template_database(postgres_server: PostgresServer) -> str:
 
     asyncio.run(make())
     return TEMPLATE
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """Log as in production: rendering a traceback for people takes seconds, in which nothing else is done."""
+    configure("test", "WARNING", json=True)
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def broken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def mended(broken: Broken) -> Iterator[None]:
-    """After each test nothing is broken any more."""
+    """Before and after each test nothing is broken."""
+    broken.bench.wait_answering()
     yield
     broken.proxy.choose = lambda _: None
     broken.proxy.away = None

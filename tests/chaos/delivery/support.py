@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,6 @@ from slipway_testing.faults import FaultProxy
 from slipway_testing.git_servers import GitHttpServer
 from tests.chaos.delivery.project import printer
 from tests.e2e.support.api import FINAL, Api, Json
-from tests.e2e.support.platform import Platform
 from tests.e2e.support.repository import Checkout, git
 
 PROJECT = Path(__file__).with_name("project")
@@ -114,6 +113,16 @@ class Bench:
         wanted.id = str(created["id"])
         return wanted
 
+    def wait_answering(self, timeout: float = 60) -> None:
+        """Wait until the API answers: a service that was killed may still be starting."""
+        deadline = time.monotonic() + timeout
+        while True:
+            with suppress(httpx.HTTPError):
+                if self.api.call("GET", f"projects/{self.project}/").status_code == 200:
+                    return
+            assert time.monotonic() < deadline, f"the API does not answer within {timeout:g} s"
+            time.sleep(0.2)
+
     def wait(self, wanted: Printer, timeout: float, statuses: frozenset[str] = FINAL) -> Json:
         """Wait for a run, whatever the API answers meanwhile."""
         deadline = time.monotonic() + timeout
@@ -183,12 +192,6 @@ def transitions(database_url: str, execution_ids: list[str]) -> dict[str, int]:
         return {str(row["execution_id"]): row["n"] for row in rows}
 
     return asyncio.run(ask())
-
-
-def stop_platform(platform: Platform) -> None:
-    """Stop it, say what its services logged if that fails, and delete it."""
-    platform.stop()
-    platform.delete()
 
 
 def _common(one: bytes, other: bytes) -> int:

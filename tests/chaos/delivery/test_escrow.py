@@ -51,9 +51,9 @@ def test_the_store_is_away_at_the_end_of_runs(broken: Broken) -> None:
         former = broken.platform.kill(service)
         broken.platform.wait_restarted(service, former)
     time.sleep(max(0.0, sized(10, 180, 600) - (time.monotonic() - began)))
+    bench.wait_answering()
     for one in (good, bad, stopped):
-        found = bench.look(one)
-        assert found is not None
+        found = bench.api.execution(one.id)
         assert found["status"] in ("started", "stopping"), found
     away = time.monotonic() - began
     broken.proxy.choose = lambda _: None

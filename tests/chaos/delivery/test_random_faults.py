@@ -46,6 +46,7 @@ def test_nothing_is_lost_or_doubled(broken: Broken, record_property) -> None:  #
     for one in printers:
         broken.bench.wait(one, 120)
     broken.proxy.choose = lambda _: None
+    broken.bench.wait_answering()
     size = sum(broken.bench.check(one, "error" if one.code else "complete") for one in printers)
     assert set(transitions(broken.postgres.url, [one.id for one in printers]).values()) == {1}
     counts = {blow: blows.count(blow) for blow in BLOWS}

@@ -76,8 +76,10 @@ async def commit(
 async def commit_of_project(project_id: UUID, identifier: str, user: PageUser, context: Context) -> Response:
     """The address that the API gives, which knows the project's id only: on to the commit's page."""
     async with context.db.read() as session:
-        project = await Factory(context, session).projects.get_visible(user, project_id)
-    return RedirectResponse(address_of(project, "commit", identifier), 307)
+        factory = Factory(context, session)
+        project = await factory.projects.get_visible(user, project_id)
+        commit = await factory.code.resolve_commit(project, identifier)
+    return RedirectResponse(address_of(project, "commit", commit.identifier), 307)
 
 
 @router.get("/run/")

@@ -117,7 +117,7 @@ async def test_one_poisoned_record_does_not_fail_others(relay: Relay) -> None:
     await asyncio.gather(relay.send(good), relay.send(bad))
     writer = relay.context.metadata_writer
     poison = _parsed(metadata_frame([(T0, {"x": "fine"})], 0))
-    from slipway_kit.errors import Unavailable
+    from slipway_kit.errors import Invalid
 
     results = await asyncio.gather(
         writer.write(good.claims(), [_parsed(losses(0, 2))]),
@@ -126,7 +126,7 @@ async def test_one_poisoned_record_does_not_fail_others(relay: Relay) -> None:
         return_exceptions=True,
     )
     assert results[0] == 2
-    assert isinstance(results[1], Unavailable)
+    assert isinstance(results[1], Invalid)
 
 
 async def test_unreadable_records_are_refused(relay: Relay) -> None:

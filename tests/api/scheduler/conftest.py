@@ -69,12 +69,6 @@ def template_database(postgres_server: PostgresServer) -> str:
     return TEMPLATE
 
 
-@pytest.fixture(autouse=True)
-def plain_logs() -> None:
-    """Log as in production: rendering a traceback for people takes seconds, in which nothing else is done."""
-    configure("test", "WARNING", json=True)
-
-
 @pytest.fixture
 def scheduler_url(database_url: str) -> str:
     return service_url(database_url, "scheduler")

@@ -81,7 +81,7 @@ async def test_nothing_succeeds_in_a_container(platform: PlatformNeighbours, run
 
 @pytest.mark.docker
 async def test_the_containers_guards(platform: PlatformNeighbours, run_worker: RunWorker) -> None:
-    await run_worker("docker", memory_bytes=512 * 1024**2, container={"pids": 200})
+    await run_worker("docker", memory_bytes=512 * 1024**2, container={"pids_limit": 200})
     attempt = await platform.assign("echo up; sleep 60", image=IMAGE, secrets={"TOKEN": "canary-of-inspect"})
     await platform.scheduler.until(
         lambda: attempt in platform.relay.logs and platform.relay.logs[attempt].stream(LogStream.STDOUT) == b"up\n"

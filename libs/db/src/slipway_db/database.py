@@ -20,8 +20,8 @@ _TEXT_REFUSED = {"22021", "22P05"}
 """SQLSTATEs of a NUL in a text and in JSON."""
 _SERVER_AWAY = {"57P01", "57P02", "57P03"}
 """SQLSTATEs of a server that stops, has crashed, or starts."""
-_OUT_OF_RANGE = "22003"
-"""SQLSTATE of a number that does not fit its column."""
+_DOES_NOT_FIT = {"22000", "22003"}
+"""SQLSTATEs of a value that the driver cannot encode, and of a number that does not fit its column."""
 
 
 def async_url(url: str) -> URL:
@@ -137,7 +137,7 @@ def _failures_told() -> Iterator[None]:
         if state in _TEXT_REFUSED:
             raise Invalid("Texts may not hold NUL characters.", code="null_characters_not_allowed") from error
         cause = getattr(error.orig, "__cause__", None)
-        if state == _OUT_OF_RANGE or isinstance(cause, asyncpg.DataError | UnicodeError):
+        if state in _DOES_NOT_FIT or isinstance(cause, UnicodeError):
             raise Invalid("A number is too large, or a text is not made of whole characters.") from error
         if error.connection_invalidated or state in _SERVER_AWAY:
             raise _unavailable(error.orig) from error

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 """An integer that fits a column of 4 bytes."""
@@ -52,12 +52,12 @@ def made_storable(value: Any) -> Any:
 class Storable(BaseModel):
     """Refuses what a database cannot keep."""
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _refuse_unstorable(cls, data: Any) -> Any:
-        if not is_storable(data):
+    def _refuse_unstorable(cls, value: Any) -> Any:
+        if not is_storable(value):
             raise ValueError(NOT_STORABLE)
-        return data
+        return value
 
 
 class MadeStorable(BaseModel):

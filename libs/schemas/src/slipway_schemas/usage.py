@@ -5,14 +5,15 @@ from uuid import UUID
 from pydantic import Field
 
 from slipway_schemas.base import WIRE_VERSION, WireModel
+from slipway_schemas.storable import Natural32, Natural64
 
 
 class GpuUse(WireModel):
     """One GPU of the run at one moment."""
 
-    index: int
-    busy_percent: float = Field(ge=0)
-    memory_bytes: int = Field(ge=0)
+    index: Natural32
+    busy_percent: float = Field(ge=0, allow_inf_nan=False)
+    memory_bytes: Natural64
 
 
 class UsageSample(WireModel):

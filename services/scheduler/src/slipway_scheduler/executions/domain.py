@@ -131,6 +131,8 @@ class Transition:
     before: ExecutionStatus
     after: ExecutionStatus
     message: str = ""
+    attempt_message: str = ""
+    """What happened to the attempt, where `message` says more than that."""
     reason: EndReason | None = None
     fate: AttemptFate = AttemptFate.KEEP
     at: datetime | None = None
@@ -304,4 +306,5 @@ def _again(before: Execution, reason: EndReason, message: str, facts: dict[str, 
     words = f"Run again: attempt {number} of at most {number + left}, because {summary[0].lower()}{summary[1:]}"
     if message and message != summary:
         words = f"{words} {message}"
-    return _keep(before, _S.QUEUED, reason=reason, message=words, **facts, early_failures=early, restarts=restarts)
+    counts = {"early_failures": early, "restarts": restarts}
+    return _keep(before, _S.QUEUED, reason=reason, message=words, attempt_message=message, **facts, **counts)

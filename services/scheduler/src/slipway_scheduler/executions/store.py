@@ -346,10 +346,11 @@ def _record_parameters(change: Change) -> dict[str, Any]:
 def _attempt_parameters(change: Change) -> dict[str, Any]:
     wanted, attempt = change.transition, change.execution.attempt
     failed = wanted.reason is not None and is_failure(wanted.reason)
-    line = last_error_line(wanted.evidence.get("last_lines", ())) or wanted.message
+    message = wanted.attempt_message or wanted.message
+    line = last_error_line(wanted.evidence.get("last_lines", ())) or message
     return {
         "attempt_id": attempt.id if attempt else None,
-        "message": wanted.message,
+        "message": message,
         "evidence": json.dumps(dict(wanted.evidence)),
         "fingerprint": fingerprint(wanted.reason, wanted.exit_code, line) if failed and wanted.reason else None,
         "line": line if failed else None,

@@ -19,7 +19,7 @@ demo: setup ## take a sample project through the platform, from commit to model 
 	@exec .venv/bin/slipway demo
 
 test: setup ## run every test that this machine can run
-	@$(PY) -m pytest tests -n 2 --dist loadgroup
+	@$(PY) -m pytest tests -n 2
 
 check: setup ## format, lint, types, import rules, dependency hygiene
 	.venv/bin/ruff format --check .

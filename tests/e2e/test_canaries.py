@@ -163,6 +163,7 @@ def test_no_answer_of_the_api_and_no_page_has_a_secret(lab: Lab, execution: Json
         "reference": execution["id"],
         "execution_id": execution["id"],
         "project_id": lab.project,
+        "project": lab.project,
         "identifier": execution["commit"]["identifier"],
         "owner": user,
         "group": api.get(f"/api/v1/owners/{user}/environment-variable-groups")["items"][0]["id"],

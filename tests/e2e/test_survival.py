@@ -77,7 +77,10 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
 TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|Execution-Token \S+")
 MEASURED = frozenset(
-    {"counter", "duration", "price", "phase", "status_detail", "valohai.execution-counter", "worker", "hostname"}
+    {
+        *("counter", "duration", "price", "phase", "status_detail", "valohai.execution-counter", "worker", "hostname"),
+        "end_evidence",  # memory, disk and times as they were measured
+    }
 )
 
 

@@ -1,6 +1,10 @@
 """The pytest plugin: registers every fixture and rule of this package (entry point `slipway`)."""
 
+from pathlib import PurePosixPath
+
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from slipway_testing.git_servers import git_http_server, git_ssh_server
 from slipway_testing.groups import GROUPS, GroupRules
@@ -26,8 +30,8 @@ __all__ = [
     "moto_endpoint",
     "moto_s3",
     "postgres_server",
-    "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_xdist_make_scheduler",
     "real_s3",
     "server_home",
     "template_database",
@@ -45,9 +49,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(GroupRules(config), "slipway_groups")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker process, and on one all that share platforms: e2e, and a folder of chaos."""
-    for item in items:
-        parts = item.path.parts
-        group = "e2e" if "e2e" in parts else item.path.parent if "chaos" in parts else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+class ByPlatform(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """Keeps a file's tests on one worker process, and on one all that share platforms: e2e, and a folder of chaos."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePosixPath(nodeid.partition("::")[0])
+        if "e2e" in path.parts:
+            return "e2e"
+        return str(path.parent if "chaos" in path.parts else path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByPlatform:
+    """Distribute tests of a run with `-n` by what they share."""
+    return ByPlatform(config, log)

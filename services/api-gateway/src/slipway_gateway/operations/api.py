@@ -10,7 +10,7 @@ from slipway_schemas.health import PlatformHealth
 router = APIRouter(prefix="/admin", tags=["operations"])
 
 
-@router.get("/health/")
+@router.get("/health/", responses={404: {}})
 async def health(user: CurrentUser, context: Context) -> PlatformHealth:
     """Services, loops, queues, workers, and what is wrong or behind, the worst first. For administrators."""
     if not user.is_admin:

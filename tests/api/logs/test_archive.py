@@ -8,8 +8,10 @@ import pytest
 from slipway_logs.archive.service import KEPT_BYTES
 from slipway_logs.archive.store import ArchiveStore, Segment
 from slipway_logs.ingest.hot_tail import stream_key
+from slipway_logs.metadata.store import MetadataStore
+from slipway_logs.retention.loops import RetentionLoop
 from slipway_schemas.logs import LogsAnswer
-from tests.api.logs.harness import Attempt, Relay, Served, end_frame, frame
+from tests.api.logs.harness import T0, Attempt, Relay, Served, end_frame, frame, metadata_frame
 
 
 async def index_of(relay: Relay, attempt: Attempt) -> list[Segment]:
@@ -160,9 +162,21 @@ async def test_end_is_durable_within_two_seconds(served: Served) -> None:
     assert await served.until_durable(attempt, 2, seconds=2) < 2
 
 
-async def test_purge_takes_objects_and_index(relay: Relay) -> None:
-    from slipway_logs.retention.loops import RetentionLoop
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_metadata_goes_with_a_deleted_execution_only(relay: Relay, deleted: bool) -> None:
+    attempt = await relay.world.add_attempt()
+    attempt.print("loss")
+    await relay.send(attempt, *attempt.frames(), metadata_frame([(T0, {"loss": 1})], 0))
+    async with relay.context.db.transaction() as session:
+        await ArchiveStore(session).schedule_purge(attempt.execution_id, relay.context.clock.now())
+    if deleted:
+        await relay.world.admin.execute("UPDATE scheduler_pub.execution_v1 SET deleted_at = now()")
+    assert await RetentionLoop(relay.context.db, relay.context.object_store, relay.context.clock, None).run() == 1
+    async with relay.context.db.read() as session:
+        assert await MetadataStore(session).count(attempt.id) == (0 if deleted else 1)
 
+
+async def test_purge_takes_objects_and_index(relay: Relay) -> None:
     attempt = await relay.world.add_attempt()
     await print_mebibyte(relay, attempt, 0)
     await relay.flush_all()

@@ -59,3 +59,9 @@ async def is_final(session: AsyncSession, execution_id: UUID) -> bool:
         text("SELECT status FROM scheduler_pub.execution_v1 WHERE id = :id"), {"id": execution_id}
     )
     return status in {None, "complete", "error", "crashed", "stopped"}
+
+
+async def is_deleted(session: AsyncSession, execution_id: UUID) -> bool:
+    """Whether the execution was deleted, so that nothing of it is to be kept."""
+    statement = text("SELECT 1 FROM scheduler_pub.execution_v1 WHERE id = :id AND deleted_at IS NULL")
+    return await session.scalar(statement, {"id": execution_id}) is None

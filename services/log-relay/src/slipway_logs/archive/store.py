@@ -125,8 +125,10 @@ class ArchiveStore:
         return True
 
     async def schedule_purge(self, execution_id: UUID, at: datetime) -> None:
-        """Purge the logs of this execution at that time."""
-        await self._session.execute(update(StreamRow).where(StreamRow.execution_id == execution_id).values(purge_at=at))
+        """Purge all of this execution at that time, also what is left of a log that was purged as an old one."""
+        await self._session.execute(
+            update(StreamRow).where(StreamRow.execution_id == execution_id).values(purge_at=at, purged=False)
+        )
 
     async def schedule_old(self, before: datetime, at: datetime) -> int:
         """Purge logs that began before that time and are not scheduled yet."""

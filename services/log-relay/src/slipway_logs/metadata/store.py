@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -97,6 +97,15 @@ class MetadataStore:
                 }
                 for addition in additions
             ],
+        )
+
+    async def delete(self, execution_id: UUID, attempt_id: UUID) -> None:
+        """Forget an attempt's records, and what its execution shows of them."""
+        await self._session.execute(delete(MetadataBlockRow).where(MetadataBlockRow.attempt_id == attempt_id))
+        await self._session.execute(
+            delete(MetadataLatestRow).where(
+                MetadataLatestRow.execution_id == execution_id, MetadataLatestRow.attempt_id == attempt_id
+            )
         )
 
     async def series(self, attempt_id: UUID) -> list[Record]:

@@ -7,6 +7,8 @@ from slipway_db import Database
 from slipway_kit.clock import Clock
 from slipway_kit.logging import get_logger
 from slipway_logs.archive.store import ArchiveStore
+from slipway_logs.attempts import is_deleted
+from slipway_logs.metadata.store import MetadataStore
 from slipway_logs.usage.store import UsageStore
 from slipway_storage import ObjectStore
 from slipway_storage.keys import log_key
@@ -17,7 +19,10 @@ _BATCH = 20
 
 @dataclass
 class RetentionLoop:
-    """Deletes the objects of due logs, then their index: a crash in between leaves work, not leftovers."""
+    """Deletes the objects of due logs, then their index: a crash in between leaves work, not leftovers.
+
+    Metadata outlives a log that is merely old, and goes with a deleted execution.
+    """
 
     db: Database
     store: ObjectStore
@@ -45,5 +50,7 @@ class RetentionLoop:
             async with self.db.transaction() as session:
                 await ArchiveStore(session).mark_purged(log.attempt_id)
                 await UsageStore(session).delete(log.attempt_id)
+                if await is_deleted(session, log.execution_id):
+                    await MetadataStore(session).delete(log.execution_id, log.attempt_id)
             _log.info("log_purged", attempt_id=str(log.attempt_id), objects=len(keys))
         return len(due)

@@ -58,7 +58,7 @@ def charts_of_samples(samples: Sequence[UsageSample]) -> list[Chart]:
     charts = []
     for name, value_of in series:
         values = [((one.time_us - begin) / 60e6, value_of(one)) for one in samples]
-        points = [(minute, value) for minute, value in values if value is not None]
+        points = [(round(minute, 2), value) for minute, value in values if value is not None]
         if len(points) >= _FEWEST_POINTS:
             charts.append(chart(name, points, "minute"))
     return charts

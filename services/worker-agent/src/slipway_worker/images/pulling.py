@@ -25,6 +25,8 @@ async def ensure_image(
 
     A registry that does not answer is tried again. Raises the runtime's image errors.
     """
+    if runtime.name == "process":
+        return  # it has no images, and says so itself
     if not always and await runtime.image_present(image):
         say(f"Image {image} is already on this machine")
         return

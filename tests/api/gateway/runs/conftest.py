@@ -76,7 +76,7 @@ async def _prepare(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def template_database(postgres_server) -> str:
-    name = "gateway_runs_template"
+    name = f"gateway_runs_template_{uuid4().hex[:8]}"  # other folders use this fixture, too, each for itself
     url = asyncio.run(postgres_server.create_database(name))
     asyncio.run(_prepare(url))
     return name

@@ -179,11 +179,10 @@ class Supervisor:
 
     async def _stop_background(self, tasks: list[asyncio.Task[None]]) -> None:
         self._stopping.set()
-        for task in tasks:
-            task.cancel()
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
-            for task in late:
+            await asyncio.wait([asyncio.create_task(cancel_and_wait(task)) for task in tasks], timeout=DRAIN_SECONDS)
+        for task in tasks:
+            if not task.done():
                 _LOG.error("background_task_did_not_stop", task=task.get_name())
 
 

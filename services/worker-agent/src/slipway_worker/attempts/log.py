@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from slipway_kit.clock import Clock
 from slipway_kit.errors import Conflict
+from slipway_kit.tasks import cancel_and_wait
 from slipway_runtime.layout import AttemptLayout
 from slipway_runtime.redaction import MASK, secret_patterns
 from slipway_worker.attempts.platform import Superseded
@@ -110,9 +111,7 @@ class AttemptLog:
     async def abandon(self) -> None:
         """Stop sending."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._task
+            await cancel_and_wait(self._task)
 
     def _redacted(self, text: str) -> str:
         data = text.encode(errors="replace")

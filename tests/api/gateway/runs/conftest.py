@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -246,11 +246,12 @@ class Machine:
     running: list[UUID] = field(default_factory=list)
     seq: int = 0
 
-    async def sync(self, *facts: dict[str, Any], wait: float = 0) -> dict[str, Any]:
+    async def sync(self, *facts: dict[str, Any], wait: float = 0, lost: Sequence[str] = ()) -> dict[str, Any]:
         body = {
             "free": {"slots": 4 - len(self.running), "cpus": 8, "memory_bytes": 2**33},
             "attempts": [{"attempt_id": str(one), "phase": "running"} for one in self.running],
             "facts": list(facts),
+            "lost": list(lost),
             "wait_seconds": wait,
         }
         headers = {"Authorization": f"Bearer {self.token}"}

@@ -69,7 +69,9 @@ async def test_what_a_lost_worker_registered_is_kept_and_purged_files_are_left_o
     purged = await register(first, anonymous, "b.bin", b"b")
     await execute("UPDATE gateway.datums SET purged_at = now() WHERE id = $1", UUID(purged))
     machine.running.remove(first.id)
-    await execute("UPDATE scheduler.leases SET expires_at = now() - interval '1 minute', unreachable_since = now()")
+    missing = (await machine.sync())["missing"]
+    assert missing == [str(first.id)]
+    await machine.sync(lost=missing)
     second = await machine.start()
     assert second.id != first.id
     files = (await materials(second))["_restart"]["files"]

@@ -141,7 +141,7 @@ def test_the_gateway_dies_between_upload_and_registration(broken: Broken) -> Non
 
 
 @pytest.mark.s3
-@pytest.mark.timeout(sized(180, 600, 1500))
+@pytest.mark.timeout(sized(180, 900, 1800))
 @pytest.mark.parametrize("away", [Away.REFUSED, Away.UNAVAILABLE] if not SIZE else list(Away))
 def test_a_connected_s3_store_is_away(broken: Broken, real_s3: S3Server, away: Away) -> None:
     """From the first byte on: the worker reaches the bucket only through what is broken."""
@@ -162,10 +162,10 @@ def test_a_connected_s3_store_is_away(broken: Broken, real_s3: S3Server, away: A
         _upload_to(broken, store["id"])
         try:
             run = broken.bench.run(Printer(41, lines=20, outputs=1, output_bytes=BIG))
-            broken.bench.wait_detail(run, "waiting for the store since", 90)
+            broken.bench.wait_detail(run, "waiting for the store since", 240)  # silence is waited for thrice
             time.sleep(sized(5, 180, 600))
             bucket.away = None
-            broken.bench.wait(run, 150)
+            broken.bench.wait(run, 240)
             broken.bench.check(run)
         finally:
             _upload_to(broken, None)

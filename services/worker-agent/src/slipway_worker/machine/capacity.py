@@ -1,8 +1,6 @@
 """What this machine has, and what is free of it."""
 
-import asyncio
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -10,6 +8,7 @@ import psutil
 
 from slipway_schemas.executions import Resources
 from slipway_schemas.workers import Capacity, Gpu
+from slipway_worker.machine.nvidia import query_gpus
 from slipway_worker.settings import WorkerSettings
 
 _QUERY_SECONDS: Final = 10.0
@@ -18,24 +17,7 @@ _MIB: Final = 1024 * 1024
 
 async def find_gpus() -> tuple[Gpu, ...]:
     """NVIDIA GPUs as the driver lists them; none where there is no driver."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    process = await asyncio.create_subprocess_exec(
-        program,
-        "--query-gpu=index,name,memory.total",
-        "--format=csv,noheader,nounits",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(_QUERY_SECONDS):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return ()
-    return parse_gpus(output.decode(errors="replace")) if process.returncode == 0 else ()
+    return parse_gpus(await query_gpus("index,name,memory.total", _QUERY_SECONDS))
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:

@@ -28,11 +28,12 @@ from slipway_kit.auth import (
     token_hash,
 )
 from slipway_kit.errors import Conflict, ErrorStyle, Forbidden, Unauthorized, Unavailable
-from slipway_kit.http import Neighbour, transaction_open
+from slipway_kit.http import Neighbour
 from slipway_kit.keys import generate_keypair, load_private, load_trusted
 from slipway_kit.servers import make_server
 from slipway_kit.service import Apps, BackgroundTask, BindError, ReadyCheck, ServiceSpec, Supervisor
 from slipway_kit.settings import HttpSettings, ServiceSettings, SettingsError, service_config
+from slipway_kit.unit_of_work import transaction_open
 from slipway_schemas.tokens import AttemptClaims
 
 pytestmark = pytest.mark.sockets  # services answer each other on loopback

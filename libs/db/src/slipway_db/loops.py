@@ -13,6 +13,7 @@ from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.errors import SlipwayError
 from slipway_kit.logging import get_logger
 from slipway_kit.service import BackgroundTask
+from slipway_kit.tasks import run_together
 from slipway_schemas.health import LoopHealth
 
 POLL_SECONDS = 1.0
@@ -107,10 +108,7 @@ class LoopRunner:
                 if self._doorbell is not None and loop.channel is not None:
                     wake = self._wake[loop.name]
                     subscriptions.callback(self._doorbell.subscribe(loop.channel, wake.set))
-            async with asyncio.TaskGroup() as tasks:
-                for loop in self._loops:
-                    tasks.create_task(self._drive(loop), name=f"loop {loop.name}")
-                tasks.create_task(self._poll(), name="loop poller")
+            await run_together([*(self._drive(loop) for loop in self._loops), self._poll()])
 
     async def due(self) -> list[str]:
         """Ask, in one statement, which loops have rows to handle; returns their names."""

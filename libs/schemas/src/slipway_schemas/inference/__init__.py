@@ -1,0 +1,1 @@
+"""Wire models of inference: targets, deployments and their versions, and the routing table."""

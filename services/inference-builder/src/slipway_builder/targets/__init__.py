@@ -1,0 +1,1 @@
+"""Deployment targets: the clusters and hosts that serve endpoints."""

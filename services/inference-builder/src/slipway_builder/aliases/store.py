@@ -1,0 +1,124 @@
+"""SQL of aliases and of their history."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, insert, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from slipway_builder.aliases.tables import AliasMoveRow, AliasRow
+from slipway_kit.ids import new_id
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Where an alias points now."""
+
+    id: UUID
+    deployment_id: UUID
+    name: str
+    version_id: UUID
+    canary_version_id: UUID | None
+    canary_percent: int
+    sticky: bool
+    max_error_percent: float | None
+    max_latency_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An alias whose newest version has been worse than its bounds allow, in the minutes since its last move."""
+
+    deployment_id: UUID
+    name: str
+    version_id: UUID
+    requests: int
+    error_percent: float
+    latency_ms: float
+    max_error_percent: float | None
+    max_latency_ms: float | None
+    canary: bool
+
+
+_CROSSED = text("""
+WITH watched AS (
+    SELECT a.*, coalesce(a.canary_version_id, a.version_id) AS new_version, d.path || '/' || d.name AS base,
+        (SELECT max(m.at) FROM alias_moves m WHERE m.alias_id = a.id) AS moved_at
+    FROM aliases a JOIN deployments d ON d.id = a.deployment_id
+    WHERE a.max_error_percent IS NOT NULL OR a.max_latency_ms IS NOT NULL
+), counted AS (
+    SELECT w.id, sum(c.requests) AS requests, sum(c.server_errors) AS errors, sum(c.latency_ms_sum) AS latency
+    FROM watched w JOIN endpoints e ON e.version_id = w.new_version
+    JOIN endpoint_minutes c ON c.endpoint_id = e.id AND c.minute >= w.moved_at - interval '1 minute'
+        AND c.minute > now() - interval '10 minutes' AND c.prefix = w.base || '/' || w.name || '/' || e.name
+    GROUP BY w.id
+)
+SELECT w.deployment_id, w.name, w.new_version, c.requests, 100.0 * c.errors / c.requests AS error_percent,
+    c.latency / c.requests AS latency_ms, w.max_error_percent, w.max_latency_ms, w.canary_version_id IS NOT NULL AS canary
+FROM watched w JOIN counted c ON c.id = w.id
+WHERE c.requests >= :least AND (100.0 * c.errors / c.requests > w.max_error_percent
+    OR c.latency / c.requests > w.max_latency_ms)
+""")
+
+
+class AliasStore:
+    """Reads and writes aliases in the caller's transaction."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, deployment_id: UUID, name: str) -> Alias | None:
+        """Return an alias."""
+        row = await self._session.scalar(
+            select(AliasRow)
+            .where(AliasRow.deployment_id == deployment_id, AliasRow.name == name)
+            .execution_options(populate_existing=True)
+        )
+        return None if row is None else _alias(row)
+
+    async def put(self, deployment_id: UUID, name: str, values: Mapping[str, Any]) -> UUID:
+        """Make or change an alias; returns its id."""
+        columns = {**values, "modified_at": text("now()")}
+        statement = upsert(AliasRow).values(id=new_id(), deployment_id=deployment_id, name=name, **columns)
+        statement = statement.on_conflict_do_update(index_elements=["deployment_id", "name"], set_=columns)
+        return (await self._session.execute(statement.returning(AliasRow.id))).scalar_one()
+
+    async def delete(self, alias_id: UUID) -> None:
+        """Delete an alias; its history stays."""
+        await self._session.execute(delete(AliasRow).where(AliasRow.id == alias_id))
+
+    async def add_move(self, values: Mapping[str, Any]) -> None:
+        """Add to the history."""
+        await self._session.execute(insert(AliasMoveRow).values(id=new_id(), at=text("clock_timestamp()"), **values))
+
+    async def previous(self, alias: Alias) -> UUID | None:
+        """The version that the alias pointed at before its last move."""
+        previous: UUID | None = await self._session.scalar(
+            select(AliasMoveRow.previous_version_id)
+            .where(AliasMoveRow.alias_id == alias.id, AliasMoveRow.version_id == alias.version_id)
+            .where(AliasMoveRow.previous_version_id.is_distinct_from(alias.version_id))
+            .order_by(AliasMoveRow.at.desc())
+            .limit(1)
+        )
+        return previous
+
+    async def crossed_bounds(self, least_requests: int) -> Sequence[Bound]:
+        """Aliases that have to go back by themselves."""
+        return [Bound(*row) for row in await self._session.execute(_CROSSED, {"least": least_requests})]
+
+
+def _alias(row: AliasRow) -> Alias:
+    return Alias(
+        id=row.id,
+        deployment_id=row.deployment_id,
+        name=row.name,
+        version_id=row.version_id,
+        canary_version_id=row.canary_version_id,
+        canary_percent=row.canary_percent,
+        sticky=row.sticky,
+        max_error_percent=row.max_error_percent,
+        max_latency_ms=row.max_latency_ms,
+    )

@@ -1,0 +1,10 @@
+"""NOTIFY channels of inference-builder."""
+
+IMAGES = "builder_images"
+"""An image waits to be built."""
+ENDPOINTS = "builder_endpoints"
+"""A target has something to do."""
+ROUTES = "builder_routes"
+"""A routing table has a new revision."""
+ROUTERS = "builder_routers"
+"""A router has confirmed a revision."""

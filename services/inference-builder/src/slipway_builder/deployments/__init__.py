@@ -1,0 +1,1 @@
+"""Deployments: named groups of versions on one target."""

@@ -1,0 +1,1 @@
+"""Endpoints: what a target is to serve, and what it serves."""

@@ -1,0 +1,68 @@
+"""What an endpoint's status is, from what is wanted and what is known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from slipway_schemas.inference.statuses import EndpointStatus, ImageStatus
+
+_S = EndpointStatus
+
+PROBLEM_WORDS: Final[Mapping[str, str]] = {
+    "image_pull": "The image cannot be pulled.",
+    "crash_loop": "The server ends again and again.",
+    "out_of_memory": "The server was ended because it used more memory than its limit.",
+    "unschedulable": "No machine of the target has room for a replica.",
+    "probe_failing": "The server runs, but nothing answers on its port.",
+    "quota_exceeded": "A quota of the target is used up.",
+    "target_unreachable": "The target does not answer.",
+    "refused": "The target refused the endpoint.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that an endpoint's status follows from."""
+
+    enabled: bool
+    """At every level: deployment, version, endpoint."""
+    image: ImageStatus
+    image_detail: str
+    settled: bool
+    """Whether the target has been seen with what is wanted now."""
+    wanted: int
+    ready: int
+    problem: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Status and its words."""
+
+    status: EndpointStatus
+    detail: str
+
+
+def judge(facts: Facts) -> Judgement:
+    """The status of an endpoint (contract 4.3: the usable one reads "100% - Available")."""
+    if not facts.enabled:
+        return Judgement(_S.DISABLED, "Disabled: no replicas run, the image is kept.")
+    match facts.image:
+        case ImageStatus.WAITING | ImageStatus.BUILDING:
+            return Judgement(_S.BUILDING_IMAGE, facts.image_detail or "The image is being built.")
+        case ImageStatus.FAILED | ImageStatus.CANCELLED:
+            return Judgement(_S.BUILD_FAILED, facts.image_detail)
+        case ImageStatus.READY:
+            pass
+    share = f"{100 * min(facts.ready, facts.wanted) // facts.wanted}%" if facts.wanted else "0%"
+    trouble = facts.detail or PROBLEM_WORDS.get(facts.problem or "", "")
+    if facts.settled and facts.wanted == 0 and facts.problem is None:
+        return Judgement(_S.UNAVAILABLE, "No replicas are wanted: set the number of replicas to 1 or more.")
+    if facts.ready and facts.problem:
+        return Judgement(_S.DEGRADED, f"{share} - {trouble}")
+    if facts.problem:
+        return Judgement(_S.UNAVAILABLE, trouble)
+    if facts.settled and facts.ready >= facts.wanted:
+        return Judgement(_S.AVAILABLE, f"{share} - Available")
+    return Judgement(_S.DEPLOYING, f"{share} - Deploying" + (f": {facts.detail}" if facts.detail else ""))

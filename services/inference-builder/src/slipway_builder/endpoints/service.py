@@ -1,0 +1,52 @@
+"""Use cases of endpoints: keep what is wanted, what is said of it and what is routed in line."""
+
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from slipway_builder.channels import ENDPOINTS
+from slipway_builder.deployments.store import DeploymentStore
+from slipway_builder.endpoints.domain import judge
+from slipway_builder.endpoints.store import EndpointStore
+from slipway_builder.routing.service import RoutingService
+from slipway_db import notify
+from slipway_kit.errors import NotFound
+from slipway_schemas.inference.versions import EndpointChange
+
+
+class EndpointService:
+    """Works in the transaction of the session that it is given."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+        self._store = EndpointStore(session)
+
+    async def change(self, endpoint_id: UUID, wanted: EndpointChange) -> None:
+        """Enable, disable or scale an endpoint. Raises `NotFound`."""
+        deployment_id = await self._store.deployment_of(endpoint_id)
+        if deployment_id is None:
+            raise NotFound(f"There is no endpoint {endpoint_id}.")
+        await DeploymentStore(self._session).lock(deployment_id)
+        values = {}
+        if wanted.enabled is not None:
+            values["enabled"] = wanted.enabled
+        if wanted.scale is not None:
+            values["scale"] = wanted.scale.model_dump(mode="json")
+        if values:
+            await self._store.change(endpoint_id, values, rollout=wanted.scale is not None)
+        await self.refresh(deployment_id)
+
+    async def refresh(self, deployment_id: UUID) -> int:
+        """Bring a deployment's endpoints and routes in line with its rows; returns the revision of the table.
+
+        Takes the deployment's lock first: of two that refresh, the second one sees all that the first one did.
+        """
+        await DeploymentStore(self._session).lock(deployment_id)
+        if await self._store.settle(deployment_id):
+            await notify(self._session, ENDPOINTS)
+        states = await self._store.states(deployment_id)
+        for state in states:
+            judgement = judge(state.facts)
+            if (judgement.status, judgement.detail) != (state.status, state.status_detail):
+                await self._store.judged(state.id, judgement)
+        return await RoutingService(self._session).publish(deployment_id, states)

@@ -1,0 +1,1 @@
+"""Keys with which consumers call endpoints."""

@@ -1,0 +1,1 @@
+"""The schema of inference-builder, one revision after the other."""

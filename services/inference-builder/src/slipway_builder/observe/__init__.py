@@ -1,0 +1,1 @@
+"""What routers count, kept by the minute."""

@@ -1,0 +1,54 @@
+"""Definitions of the views that others read. Columns are the contract: only additions keep a view's number."""
+
+from slipway_db import grant_view
+from slipway_db.migrations import MigrationOperations
+
+DEFINITIONS = {
+    "target_v1": """
+SELECT id, name, kind, public_url, is_default, unreachable_since, problem, created_at FROM targets
+WHERE deleted_at IS NULL
+""",
+    "deployment_v1": """
+SELECT id, project_id, owner_id, creator_id, name, path, target_id, enabled, public, created_at, modified_at, deleted_at
+FROM deployments
+""",
+    "version_v1": """
+SELECT id, deployment_id, project_id, name, creator_id, creator_name, commit_identifier, adhoc, enabled, own_variables,
+    created_at, modified_at, deleted_at
+FROM versions
+""",
+    "endpoint_v1": """
+SELECT id, version_id, deployment_id, name, spec, enabled, status, status_detail, replicas_ready, replicas_wanted,
+    scale, image_id, problem, restarts, last_lines, ready_at, created_at, modified_at
+FROM endpoints
+""",
+    "alias_v1": """
+SELECT id, deployment_id, name, version_id, canary_version_id, canary_percent, sticky, max_error_percent,
+    max_latency_ms, modified_at
+FROM aliases
+""",
+    "alias_move_v1": """
+SELECT id, alias_id, deployment_id, alias_name, version_id, previous_version_id, canary_version_id, canary_percent,
+    actor_id, reason, automatic, at
+FROM alias_moves
+""",
+    "key_v1": """
+SELECT id, deployment_id, consumer, endpoints, expires_at, requests_per_minute, created_at, last_used_at, revoked_at,
+    creator_id
+FROM keys
+""",
+    "image_v1": """
+SELECT id, version_id, status, detail, reference, digest, base, builder, size, tries, created_at, started_at, ended_at
+FROM images
+""",
+    "endpoint_minute_v1": """
+SELECT endpoint_id, prefix, minute, requests, server_errors, client_errors, latency_ms_sum, latency_ms_max, buckets
+FROM endpoint_minutes
+""",
+}
+
+
+def create_view(op: MigrationOperations, name: str, definition: str) -> None:
+    """Create a view in the published schema and grant it to its reader, the gateway."""
+    op.execute(f"CREATE VIEW builder_pub.{name} AS {definition}")
+    grant_view(op, f"builder_pub.{name}", to=("gateway",))

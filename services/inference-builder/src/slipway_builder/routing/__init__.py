@@ -1,0 +1,1 @@
+"""The routing table of each target, and the routers that follow it."""

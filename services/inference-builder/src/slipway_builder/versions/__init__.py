@@ -1,0 +1,1 @@
+"""Versions: one commit with its files, as endpoints."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from slipway_runtime.runtimes.process import ProcessRuntime, _hiding_arguments, _system_arguments
+from slipway_runtime.runtimes.process import ProcessRuntime
+from slipway_runtime.runtimes.sandbox import hiding_arguments, system_arguments
 from slipway_schemas.environments import EnvironmentSettings
 from slipway_schemas.executions import MountSpec
 from slipway_schemas.lifecycles import EndReason
@@ -163,7 +164,7 @@ async def test_the_platforms_folders_are_covered_where_programs_lie(tmp_path: Pa
         runtime = ProcessRuntime(tmp_path, hidden=(home,))
         assert (await runtime.check()).version == "bubblewrap"
         await runtime.aclose()
-        arguments = [*_system_arguments(), *_hiding_arguments((home,)), "--proc", "/proc", "--dev", "/dev"]
+        arguments = [*system_arguments(), *hiding_arguments((home,)), "--proc", "/proc", "--dev", "/dev"]
         process = await asyncio.create_subprocess_exec(
             *("bwrap", *arguments, "--", "/bin/sh", "-c", f"ls {home} | wc -l"), stdout=asyncio.subprocess.PIPE
         )

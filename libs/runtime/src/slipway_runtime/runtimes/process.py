@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -26,34 +25,17 @@ from slipway_runtime.runtimes.protocol import (
     RuntimeInfo,
     RunUsage,
 )
-from slipway_runtime.runtimes.seccomp import sandbox_filter
+from slipway_runtime.runtimes.sandbox import (
+    base_environment,
+    filtered,
+    hiding_arguments,
+    proc_arguments,
+    sandbox_works,
+    system_arguments,
+)
 from slipway_runtime.venvs import VenvPool
 
-_SYSTEM: Final = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt", "nix", "sys")
-_PRIVATE: Final = (
-    *("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d"),
-    *(
-        "/etc/ssh",
-        "/etc/ssl/private",
-        "/etc/docker",
-        "/etc/containerd",
-        "/etc/kubernetes",
-        "/etc/krb5.keytab",
-        "/etc/slipway",
-    ),
-)
-"""What of the machine's settings no run may see; a run is root there."""
-_PROC_READ_ONLY: Final = ("/proc/sys", "/proc/fs", "/proc/bus", "/proc/irq", "/proc/sysrq-trigger")
-_PROC_COVERED: Final = (
-    *("/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/timer_list", "/proc/sched_debug", "/proc/kmsg"),
-    *("/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware"),
-)
-_PASSED_ON: Final = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_PASSED_ON_PREFIXES: Final = ("PIP_", "UV_")
-_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
-_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOME: Final = PurePosixPath("/run/slipway/home")
-_CHECK_SECONDS: Final = 10.0
 
 
 class ProcessRuntime:
@@ -80,7 +62,7 @@ class ProcessRuntime:
 
     async def check(self) -> RuntimeInfo:
         """Try the sandbox once; where it does not work, runs are plain processes and `reason` says so."""
-        if self._bwrap is not None and not await _works(self._bwrap):
+        if self._bwrap is not None and not await sandbox_works(self._bwrap):
             self._bwrap = None
         if not self._swept:
             self._swept = True
@@ -124,9 +106,14 @@ class ProcessRuntime:
             notices.append("Control groups cannot be used here: memory is limited per process, CPU is not limited.")
         argv = ["/bin/sh", str(entry.control / "entry.sh")]
         if self._bwrap is not None:
-            argv = [*_filtered(self._bwrap, layout), *_sandbox_arguments(plan, entry, venv, self._hidden), "--", *argv]
+            argv = [
+                *filtered(self._bwrap, layout.root),
+                *_sandbox_arguments(plan, entry, venv, self._hidden),
+                "--",
+                *argv,
+            ]
         tmp = PurePosixPath("/tmp") if sandboxed else PurePosixPath(layout.scratch / "tmp")  # noqa: S108
-        environment = _base_environment(venv, home, tmp)
+        environment = base_environment(venv, home, tmp)
         process = ProcessSpec(argv, environment, "/", sandboxed, cgroups, rlimits)
         return PreparedAttempt(ShimSpec(plan.attempt_id, process=process, limits=plan.limits), tuple(notices))
 
@@ -158,27 +145,6 @@ def _usage(attempt_id: str, layout: AttemptLayout) -> RunUsage | None:
     return found
 
 
-def _base_environment(venv: Path, home: PurePosixPath, tmp: PurePosixPath) -> dict[str, str]:
-    """What a run gets of the agent's own variables: how to reach package indexes, nothing else."""
-    passed = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES) or name.lower() in _PROXIES
-    }
-    path = f"{venv}/bin:{_SYSTEM_PATH}"
-    return {**passed, "PATH": path, "VIRTUAL_ENV": str(venv), "HOME": str(home), "TMPDIR": str(tmp)}
-
-
-def _filtered(bwrap: str, layout: AttemptLayout) -> list[str]:
-    """The command line's begin: bubblewrap with the system call filter, which it reads from a descriptor."""
-    program = sandbox_filter()
-    if program is None:
-        return [bwrap]
-    file = layout.root / "seccomp.bpf"
-    file.write_bytes(program)
-    return ["/bin/sh", "-c", f'exec "$0" "$@" 9<{shlex.quote(str(file))}', bwrap, "--seccomp", "9"]
-
-
 def _sandbox_arguments(plan: AttemptPlan, entry: EntryPaths, venv: Path, hidden: Sequence[Path]) -> list[str]:
     layout = plan.layout
     arguments = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
@@ -186,8 +152,8 @@ def _sandbox_arguments(plan: AttemptPlan, entry: EntryPaths, venv: Path, hidden:
     if os.getuid() == 0:
         for capability in KEPT_CAPABILITIES:
             arguments += ["--cap-add", f"CAP_{capability}"]
-    arguments += [*_system_arguments(), *_hiding_arguments(hidden)]
-    arguments += [*_proc_arguments(), "--dev", "/dev", "--tmpfs", "/run", "--dir", "/var/tmp"]  # noqa: S108
+    arguments += [*system_arguments(), *hiding_arguments(hidden)]
+    arguments += [*proc_arguments(), "--dev", "/dev", "--tmpfs", "/run", "--dir", "/var/tmp"]  # noqa: S108
     for name in ("repository", "inputs", "outputs"):
         arguments += ["--bind", str(layout.valohai / name), f"/valohai/{name}"]
     arguments += ["--ro-bind", str(layout.valohai / "config"), "/valohai/config"]
@@ -208,58 +174,3 @@ def _sandbox_arguments(plan: AttemptPlan, entry: EntryPaths, venv: Path, hidden:
         for device in sorted(Path("/dev").glob("nvidia*")):
             arguments += ["--dev-bind", str(device), str(device)]
     return arguments
-
-
-def _system_arguments() -> list[str]:
-    """The machine's programs, read-only. Homes, data and the platform itself are not to be seen."""
-    arguments = []
-    for name in _SYSTEM:
-        path = Path("/", name)
-        if path.is_symlink():
-            arguments += ["--symlink", str(path.readlink()), str(path)]
-        elif path.is_dir():
-            arguments += ["--ro-bind", str(path), str(path)]
-    return arguments
-
-
-def _proc_arguments() -> list[str]:
-    """A `/proc` of the sandbox's own processes. What of it belongs to the whole machine is read-only or covered, as
-    Docker does it: a run is root, and root may write there without any capability."""
-    arguments = ["--proc", "/proc"]
-    for path in map(Path, _PROC_READ_ONLY):
-        if path.exists():
-            arguments += ["--ro-bind", str(path), str(path)]
-    for path in map(Path, _PROC_COVERED):
-        if path.is_dir():
-            arguments += ["--tmpfs", str(path)]
-        elif path.exists():
-            arguments += ["--ro-bind", "/dev/null", str(path)]
-    return arguments
-
-
-def _hiding_arguments(hidden: Sequence[Path]) -> list[str]:
-    """Covers what the machine's programs do not need: its own keys, and folders of the platform among its programs."""
-    arguments = []
-    shown = [Path("/", name) for name in _SYSTEM]
-    covered = [path.resolve() for path in hidden]
-    covered = [path for path in covered if any(path.is_relative_to(root) for root in shown)]
-    for path in (*map(Path, _PRIVATE), *covered):
-        if path.is_dir():
-            arguments += ["--tmpfs", str(path)]
-        elif path.exists():
-            arguments += ["--ro-bind", "/dev/null", str(path)]
-    return arguments
-
-
-async def _works(bwrap: str) -> bool:
-    arguments = ["--unshare-pid", *_system_arguments(), "--proc", "/proc", "--dev", "/dev", "--", "/bin/true"]
-    process = await asyncio.create_subprocess_exec(
-        bwrap, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with asyncio.timeout(_CHECK_SECONDS):
-            return await process.wait() == 0
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return False

@@ -1,0 +1,145 @@
+"""Drives targets: what is wanted is applied, what is there is written down, what nobody wants is removed."""
+
+import asyncio
+from collections.abc import Mapping
+from uuid import UUID
+
+from slipway_builder.channels import ENDPOINTS
+from slipway_builder.endpoints.service import EndpointService
+from slipway_builder.endpoints.store import EndpointStore, WantedEndpoint
+from slipway_builder.materials import MaterialsClient
+from slipway_builder.targets.pool import TargetPool
+from slipway_builder.targets.protocol import EndpointRevision, Observation, Target
+from slipway_builder.targets.store import LeasedTarget, TargetStore
+from slipway_db import Database
+from slipway_kit.errors import Conflict, Forbidden, Invalid, NotFound, SlipwayError, Unavailable
+from slipway_kit.logging import get_logger
+
+_log = get_logger()
+
+_LEASE_SECONDS = 60.0
+_AT_ONCE = 4
+_LOOK_WHEN_CALM = 2.0
+_LOOK_WHEN_UNSETTLED = 0.25
+_LOOK_WHEN_AWAY = 5.0
+_REFUSED_SECONDS = 30.0
+_CYCLE_SECONDS = 45.0
+"""Below the lease: a cycle that takes longer is given up, so that two builders never drive one target."""
+
+
+class TargetLoop:
+    """One pass over the targets that are due. Whoever holds a target's lease is the only one to touch it."""
+
+    name = "targets"
+    due = None
+    channel = ENDPOINTS
+    interval = 0.25
+
+    def __init__(self, db: Database, pool: TargetPool, materials: MaterialsClient) -> None:
+        self._db = db
+        self._pool = pool
+        self._materials = materials
+
+    async def run(self) -> int:
+        """Look at what is due."""
+        async with self._db.transaction() as session:
+            leased = await TargetStore(session).lease_due(_AT_ONCE, _LEASE_SECONDS)
+        await asyncio.gather(*(self._cycle(one) for one in leased))
+        return 0
+
+    async def _cycle(self, leased: LeasedTarget) -> None:
+        look_in, problem = _LOOK_WHEN_AWAY, ""
+        try:
+            async with asyncio.timeout(_CYCLE_SECONDS):
+                look_in = _LOOK_WHEN_UNSETTLED if await self._drive(leased) else _LOOK_WHEN_CALM
+        except (SlipwayError, TimeoutError) as error:
+            problem = error.message if isinstance(error, SlipwayError) else "The target did not answer in time."
+            _log.warning("target_does_not_answer", target=leased.target.name, error=problem)
+        async with self._db.transaction() as session:
+            await TargetStore(session).give_back(leased, look_in=look_in, problem=problem)
+
+    async def _drive(self, leased: LeasedTarget) -> bool:
+        """Apply and observe; tells whether something is still on its way."""
+        target = self._pool.open(leased.target)
+        async with self._db.read() as session:
+            store = EndpointStore(session)
+            wanted = {one.id: one for one in await store.wanted(leased.target.id)}
+            unsettled = await store.unsettled(leased.target.id)
+        seen = await target.observe()
+        await self._correct(leased, target, wanted, unsettled, seen)
+        if unsettled or wanted.keys() != seen.keys():
+            seen = await target.observe()
+        return await self._write(leased, wanted, seen)
+
+    async def _correct(
+        self,
+        leased: LeasedTarget,
+        target: Target,
+        wanted: Mapping[UUID, WantedEndpoint],
+        unsettled: Mapping[UUID, object],
+        seen: Mapping[UUID, Observation],
+    ) -> None:
+        for endpoint_id, one in wanted.items():
+            there = seen.get(endpoint_id)
+            if one.serving and (endpoint_id in unsettled or there is None or there.generation != one.generation):
+                await self._apply(target, leased, one)
+            elif not one.serving:
+                await target.remove(endpoint_id)
+                await self._applied(one)
+        for endpoint_id in seen.keys() - {one.id for one in wanted.values() if one.serving}:
+            if endpoint_id not in wanted:
+                _log.warning("stray_endpoint_removed", target=leased.target.name, endpoint_id=str(endpoint_id))
+                await target.remove(endpoint_id)
+
+    async def _apply(self, target: Target, leased: LeasedTarget, one: WantedEndpoint) -> None:
+        try:
+            await target.apply(await self._revision(one))
+        except (Invalid, Forbidden, Conflict, NotFound) as error:
+            async with self._db.transaction() as session:
+                store = EndpointStore(session)
+                deployment_id = await store.refused(one.id, one.generation, error.message, _REFUSED_SECONDS)
+                if deployment_id is not None:
+                    await EndpointService(session).refresh(deployment_id)
+            _log.warning("endpoint_refused", target=leased.target.name, endpoint_id=str(one.id), error=error.message)
+            return
+        await self._applied(one)
+
+    async def _applied(self, one: WantedEndpoint) -> None:
+        async with self._db.transaction() as session:
+            await EndpointStore(session).applied(one.id, one.generation)
+
+    async def _revision(self, one: WantedEndpoint) -> EndpointRevision:
+        owner, project = one.path.strip("/").split("/")
+        variables = one.environment_variables
+        values = await self._materials.environment(one.project_id, variables)
+        secret = {name for name, variable in variables.items() if variable.get("secret") is not None}
+        return EndpointRevision(
+            endpoint_id=one.id,
+            generation=one.generation,
+            version_id=one.version_id,
+            deployment_id=one.deployment_id,
+            project_id=one.project_id,
+            owner=owner,
+            project=project,
+            deployment=one.deployment,
+            version=one.version,
+            image=one.reference,
+            command=one.command,
+            spec=one.spec,
+            scale=one.scale,
+            environment={name: value for name, value in values.items() if name not in secret},
+            secret_environment={name: value for name, value in values.items() if name in secret},
+        )
+
+    async def _write(
+        self, leased: LeasedTarget, wanted: Mapping[UUID, WantedEndpoint], seen: Mapping[UUID, Observation]
+    ) -> bool:
+        ours = [one for one in seen.values() if one.endpoint_id in wanted and wanted[one.endpoint_id].serving]
+        async with self._db.transaction() as session:
+            if not await TargetStore(session).holds(leased):
+                raise Unavailable("Another builder drives this target by now.")
+            changed = await EndpointStore(session).observed(ours)
+        for deployment_id in sorted(changed):
+            async with self._db.transaction() as session:
+                await EndpointService(session).refresh(deployment_id)
+        return any(one.ready < one.wanted for one in ours) or len(ours) < sum(one.serving for one in wanted.values())

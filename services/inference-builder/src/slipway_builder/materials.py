@@ -17,9 +17,7 @@ class MaterialsClient:
     def __init__(self, gateway: Neighbour) -> None:
         self._gateway = gateway
 
-    async def for_build(
-        self, project_id: UUID, code: CodeRef | None, datum_ids: Sequence[UUID]
-    ) -> InferenceMaterials:
+    async def for_build(self, project_id: UUID, code: CodeRef | None, datum_ids: Sequence[UUID]) -> InferenceMaterials:
         """URLs of code and files, for 15 minutes. Raises `Conflict` with code `code_unavailable`."""
         request = InferenceMaterialsRequest(project_id=project_id, code=code, datum_ids=tuple(datum_ids))
         return await self._gateway.post(_PATH, body=request, result=InferenceMaterials, timeout=30)

@@ -1,6 +1,28 @@
 """Settings of inference-builder: `SLIPWAY_BUILDER__…`."""
 
-from slipway_kit.settings import KeySettings, ServiceSettings, service_config
+from pathlib import Path
+
+from pydantic import Field
+
+from slipway_kit.settings import (
+    DatabaseSettings,
+    Group,
+    KeySettings,
+    NeighbourSettings,
+    RedisSettings,
+    ServiceSettings,
+    service_config,
+)
+
+
+class ProcessTargetSettings(Group):
+    """What this installation adds to targets of the kind `process`."""
+
+    home: Path
+    ends_with_builder: bool = False
+    """Stop all servers when the builder stops in order, as on one machine that is switched off."""
+    hidden: tuple[Path, ...] = ()
+    """Folders of the platform that no server may see."""
 
 
 class BuilderSettings(ServiceSettings):
@@ -8,4 +30,14 @@ class BuilderSettings(ServiceSettings):
 
     model_config = service_config("builder")
 
+    database: DatabaseSettings
+    redis: RedisSettings
     keys: KeySettings
+    neighbours: NeighbourSettings = NeighbourSettings()
+    work_dir: Path
+    """Where the code of a version lies while its image is built."""
+    builds: int = Field(default=2, ge=1, le=64)
+    """Images that one process builds at a time."""
+    process: ProcessTargetSettings | None = None
+    """None = this installation serves no endpoints as processes."""
+    keep_counts_days: int = Field(default=90, ge=1)

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from slipway_schemas.base import JsonObject, StrictModel, WireModel
 from slipway_schemas.executions import CodeRef, EnvironmentVariable
-from slipway_schemas.inference.statuses import EndpointStatus
+from slipway_schemas.inference.statuses import EndpointStatus, ImageStatus, TargetKind
+from slipway_schemas.names import Slug
 from slipway_schemas.storable import Natural32, Natural64, Storable
 
 DEFAULT_PORT = 8000
@@ -255,3 +256,67 @@ class InferenceMaterials(WireModel):
     code_format: Literal["tar.zst", "tar.gz"] = "tar.zst"
     files: tuple[FileMaterial, ...] = ()
     environment: dict[str, str] = {}
+
+
+class EndpointLine(WireModel):
+    """A line that a replica wrote."""
+
+    at: datetime
+    replica: str
+    text: str
+
+
+class EndpointLines(WireModel):
+    """Lines of all replicas of an endpoint, by time."""
+
+    lines: tuple[EndpointLine, ...]
+
+
+class BuildLogPage(WireModel):
+    """Lines of a build."""
+
+    lines: tuple[str, ...]
+    next: int
+    status: ImageStatus
+    detail: str = ""
+
+
+class TargetDraft(Storable, StrictModel):
+    """A new deployment target."""
+
+    name: Slug
+    kind: TargetKind
+    public_url: str = Field(pattern=r"^https?://[^\s/]+[^\s]*$", max_length=500)
+    is_default: bool = False
+    settings: JsonObject = {}
+
+
+class TargetCreated(WireModel):
+    """A target and the token with which its routers ask for its table; shown this once."""
+
+    id: UUID
+    router_token: str
+
+
+class TargetCheckView(WireModel):
+    """One thing that a target must be able to do."""
+
+    name: str
+    ok: bool
+    message: str = ""
+
+
+class TargetChecks(WireModel):
+    """What a connection test found."""
+
+    checks: tuple[TargetCheckView, ...]
+
+
+class TargetView(WireModel):
+    """A target without its secrets."""
+
+    id: UUID
+    name: str
+    kind: TargetKind
+    public_url: str
+    is_default: bool

@@ -36,9 +36,7 @@ class AliasService:
         self._store = AliasStore(session)
         self._deployments = DeploymentStore(session)
 
-    async def move(
-        self, deployment_id: UUID, name: str, wanted: AliasMove, mover: Mover
-    ) -> tuple[AliasMoved, UUID]:
+    async def move(self, deployment_id: UUID, name: str, wanted: AliasMove, mover: Mover) -> tuple[AliasMoved, UUID]:
         """Point an alias at a version; returns what happened and the target whose routers have to follow.
 
         Raises `NotFound`, `Invalid`, `Conflict`: `not_ready` when a version does not serve yet, `unique` when a
@@ -85,9 +83,7 @@ class AliasService:
         )
         return moved, deployment.target_id
 
-    async def rollback(
-        self, deployment_id: UUID, name: str, mover: Mover, reason: str = ""
-    ) -> tuple[AliasMoved, UUID]:
+    async def rollback(self, deployment_id: UUID, name: str, mover: Mover, reason: str = "") -> tuple[AliasMoved, UUID]:
         """Point an alias where it pointed before its last move; a canary only ends. Raises as `move` does."""
         alias = await self._store.get(deployment_id, name)
         if alias is None:

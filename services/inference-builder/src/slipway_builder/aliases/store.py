@@ -40,7 +40,6 @@ class Bound:
     latency_ms: float
     max_error_percent: float | None
     max_latency_ms: float | None
-    canary: bool
 
 
 _CROSSED = text("""
@@ -57,7 +56,7 @@ WITH watched AS (
     GROUP BY w.id
 )
 SELECT w.deployment_id, w.name, w.new_version, c.requests, 100.0 * c.errors / c.requests AS error_percent,
-    c.latency / c.requests AS latency_ms, w.max_error_percent, w.max_latency_ms, w.canary_version_id IS NOT NULL AS canary
+    c.latency / c.requests AS latency_ms, w.max_error_percent, w.max_latency_ms
 FROM watched w JOIN counted c ON c.id = w.id
 WHERE c.requests >= :least AND (100.0 * c.errors / c.requests > w.max_error_percent
     OR c.latency / c.requests > w.max_latency_ms)

@@ -79,9 +79,7 @@ class DeploymentStore:
 
     async def take_name(self, deployment_id: UUID, name: str, kind: str) -> None:
         """Reserve a name below a deployment. Raises IntegrityError when a version or an alias has it."""
-        await self._session.execute(
-            insert(DeploymentNameRow).values(deployment_id=deployment_id, name=name, kind=kind)
-        )
+        await self._session.execute(insert(DeploymentNameRow).values(deployment_id=deployment_id, name=name, kind=kind))
 
     async def free_name(self, deployment_id: UUID, name: str) -> None:
         """Give a name back."""

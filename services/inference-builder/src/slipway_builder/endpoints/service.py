@@ -1,5 +1,6 @@
 """Use cases of endpoints: keep what is wanted, what is said of it and what is routed in line."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,7 +28,7 @@ class EndpointService:
         if deployment_id is None:
             raise NotFound(f"There is no endpoint {endpoint_id}.")
         await DeploymentStore(self._session).lock(deployment_id)
-        values = {}
+        values: dict[str, Any] = {}
         if wanted.enabled is not None:
             values["enabled"] = wanted.enabled
         if wanted.scale is not None:

@@ -132,6 +132,13 @@ class EndpointStore:
         deployment: UUID | None = await self._session.scalar(statement)
         return deployment
 
+    async def target_of(self, endpoint_id: UUID) -> UUID | None:
+        """The target that serves an endpoint."""
+        target: UUID | None = await self._session.scalar(
+            select(EndpointRow.target_id).where(EndpointRow.id == endpoint_id)
+        )
+        return target
+
     async def change(self, endpoint_id: UUID, values: Mapping[str, Any], *, rollout: bool) -> None:
         """Set columns; with `rollout` the target is to look at it again."""
         more: dict[str, Any] = {"generation": EndpointRow.generation + 1, "apply_after": None} if rollout else {}

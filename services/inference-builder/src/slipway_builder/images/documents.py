@@ -7,7 +7,7 @@ from slipway_schemas.inference.versions import EndpointSpec
 
 
 def metadata_document(source: BuildSource, spec: EndpointSpec) -> JsonObject:
-    """A snapshot as of the build, without secrets; equal versions have equal documents, however often they are built."""
+    """A snapshot as of the build, without secrets; the same version always has the same document."""
     details = source.details
     ctime = source.version_created_at.isoformat()
     return {

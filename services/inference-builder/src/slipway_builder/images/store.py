@@ -221,7 +221,9 @@ class ImageStore:
 
     async def status(self, image_id: UUID) -> tuple[ImageStatus, str] | None:
         """How far an image is."""
-        row = (await self._session.execute(select(ImageRow.status, ImageRow.detail).where(ImageRow.id == image_id))).first()
+        row = (
+            await self._session.execute(select(ImageRow.status, ImageRow.detail).where(ImageRow.id == image_id))
+        ).first()
         return None if row is None else (ImageStatus(row.status), row.detail)
 
     async def wanted_bundles(self, target_id: UUID) -> set[str]:

@@ -37,8 +37,8 @@ class KeyService:
             await RoutingService(self._session).publish_key(deployment.target_id, key)
         return Created(id=draft.id, name=draft.consumer)
 
-    async def revoke(self, key_id: UUID) -> tuple[UUID, int]:
-        """End a key; returns the target and the revision that carries the end. Raises `NotFound`."""
+    async def revoke(self, key_id: UUID) -> None:
+        """End a key. Raises `NotFound`."""
         key = await self._store.get(key_id)
         deployment = await DeploymentStore(self._session).get(key.deployment_id, deleted=True) if key else None
         if key is None or deployment is None:
@@ -51,4 +51,4 @@ class KeyService:
             consumer=key.consumer,
             removed=True,
         )
-        return deployment.target_id, await RoutingService(self._session).publish_key(deployment.target_id, gone)
+        await RoutingService(self._session).publish_key(deployment.target_id, gone)

@@ -95,12 +95,12 @@ class TargetStore:
         unsettled = text("""EXISTS (SELECT FROM endpoints e WHERE e.target_id = targets.id
             AND e.generation <> e.applied_generation AND (e.apply_after IS NULL OR e.apply_after < now()))""")
         due = (TargetRow.next_look_at < text("now()")) | unsettled.self_group()
-        table = TargetRow.__table__
+        table: Any = TargetRow.__table__
         lease = await leases.fetch(
             self._session,
-            table,  # type: ignore[arg-type] # a mapped class's table is a Table
+            table,
             TargetRow.deleted_at.is_(None) & due,
-            order_by=[TargetRow.next_look_at],
+            order_by=[table.c.next_look_at],
             limit=limit,
             seconds=seconds,
         )

@@ -1,0 +1,154 @@
+"""What the process holds, and how services are made from it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from slipway_builder.aliases.service import AliasService
+from slipway_builder.database import MIGRATIONS, SCHEMA
+from slipway_builder.deployments.service import DeploymentService
+from slipway_builder.endpoints.service import EndpointService
+from slipway_builder.keys.service import KeyService
+from slipway_builder.materials import MaterialsClient
+from slipway_builder.observe.service import ObserveService
+from slipway_builder.routing.desk import RoutingDesk
+from slipway_builder.settings import BuilderSettings
+from slipway_builder.targets.pool import TargetPool
+from slipway_builder.targets.service import TargetService
+from slipway_builder.versions.service import VersionService
+from slipway_db import Database, Doorbell, HealthBoard, check_schema
+from slipway_events import connect_redis
+from slipway_kit.auth import ACTOR_HEADER, ServiceSigner, ServiceVerifier
+from slipway_kit.clock import Clock, SystemClock
+from slipway_kit.http import Neighbour
+from slipway_kit.keys import load_private, load_trusted
+from slipway_kit.metrics import ServiceMetrics
+from slipway_kit.transfer import ClientSession, transfer_session
+from slipway_schemas.inference.statuses import TargetKind
+
+NAME = "builder"
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Makes services for a unit of work."""
+
+    db: Database
+    desk: RoutingDesk
+    pool: TargetPool
+    clock: Clock
+
+    @property
+    def observe(self) -> ObserveService:
+        """What targets tell of endpoints."""
+        return ObserveService(self.db, self.pool)
+
+    def deployments(self, session: AsyncSession) -> DeploymentService:
+        """Use cases of deployments."""
+        return DeploymentService(session)
+
+    def versions(self, session: AsyncSession) -> VersionService:
+        """Use cases of versions."""
+        return VersionService(session, self.clock)
+
+    def endpoints(self, session: AsyncSession) -> EndpointService:
+        """Use cases of endpoints."""
+        return EndpointService(session)
+
+    def aliases(self, session: AsyncSession) -> AliasService:
+        """Use cases of aliases."""
+        return AliasService(session)
+
+    def keys(self, session: AsyncSession) -> KeyService:
+        """Use cases of keys."""
+        return KeyService(session)
+
+    def targets(self, session: AsyncSession) -> TargetService:
+        """Use cases of targets."""
+        return TargetService(session)
+
+
+@dataclass(frozen=True)
+class BuilderContext:
+    """Clients, pools and keys of one builder process."""
+
+    settings: BuilderSettings
+    db: Database
+    redis: Redis
+    doorbell: Doorbell
+    verifier: ServiceVerifier
+    materials: MaterialsClient
+    transfers: ClientSession
+    factory: Factory
+    clock: Clock
+    metrics: ServiceMetrics
+    health: HealthBoard
+
+    async def database_answers(self) -> None:
+        """Raise when Postgres does not answer."""
+        async with self.db.read() as session, asyncio.timeout(5):
+            await session.execute(text("SELECT 1"))
+
+
+@asynccontextmanager
+async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContext]:
+    """Open what the builder holds. Raises `SchemaMismatch` when the schema is not this build's."""
+    clock = SystemClock()
+    signer = ServiceSigner(NAME, load_private(settings.keys.private_key_file), clock)
+    verifier = ServiceVerifier(NAME, load_trusted(settings.keys.trusted_keys_dir))
+    async with AsyncExitStack() as stack:
+        db = Database(settings.database.url.get_secret_value(), schema=SCHEMA, pool_size=settings.database.pool_size)
+        stack.push_async_callback(db.close)
+        redis = connect_redis(settings.redis.url.get_secret_value())
+        stack.push_async_callback(redis.aclose)
+        await check_schema(db, MIGRATIONS)
+        gateway = await stack.enter_async_context(Neighbour(settings.neighbours.gateway or "", signer, "gateway"))
+        transfers = await stack.enter_async_context(transfer_session())
+        pool = TargetPool(_of_this_installation(settings))
+        stack.push_async_callback(pool.aclose)
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
+        doorbell = Doorbell(db)
+        yield BuilderContext(
+            settings=settings,
+            db=db,
+            redis=redis,
+            doorbell=doorbell,
+            verifier=verifier,
+            materials=MaterialsClient(gateway),
+            transfers=transfers,
+            factory=Factory(db, RoutingDesk(db, doorbell, clock), pool, clock),
+            clock=clock,
+            metrics=ServiceMetrics(CollectorRegistry(), NAME),
+            health=HealthBoard(NAME, version("slipway-inference-builder"), db, clock),
+        )
+
+
+def _of_this_installation(settings: BuilderSettings) -> dict[str, dict[str, Any]]:
+    process = settings.process
+    return {} if process is None else {TargetKind.PROCESS: process.model_dump(mode="json")}
+
+
+def _factory(request: Request) -> Factory:
+    factory = request.app.state.factory
+    if not isinstance(factory, Factory):
+        raise TypeError("The app was built without a context.")
+    return factory
+
+
+def _actor(request: Request) -> int | None:
+    """The acting user, for the record only: the caller has proven that it is a service."""
+    value = request.headers.get(ACTOR_HEADER, "")
+    return int(value) if value.isascii() and value.isdigit() else None
+
+
+Services = Annotated[Factory, Depends(_factory)]
+Actor = Annotated[int | None, Depends(_actor)]

@@ -1,0 +1,110 @@
+"""Routers ask here for their tables and say what they have; movers of aliases wait here until routers have it."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from uuid import UUID
+
+from slipway_builder.channels import ROUTERS, ROUTES
+from slipway_builder.keys.store import KeyStore
+from slipway_builder.observe.store import CountStore
+from slipway_builder.routing.store import RoutingStore
+from slipway_builder.targets.store import TargetStore
+from slipway_db import Database, Doorbell, notify
+from slipway_kit.clock import Clock
+from slipway_kit.errors import Unauthorized
+from slipway_schemas.inference.routing import RouterSync, TableChanges
+from slipway_schemas.inference.versions import AliasMoved
+
+HOLD_SECONDS = 5.0
+ALIVE_SECONDS = 8.0
+"""A router that was not heard of for so long is not waited for: it asks again at least every 5 s."""
+CONFIRM_SECONDS = 3.0
+
+
+class RoutingDesk:
+    """Holds no state: any replica of the builder answers any router."""
+
+    def __init__(self, db: Database, doorbell: Doorbell, clock: Clock) -> None:
+        self._db = db
+        self._doorbell = doorbell
+        self._clock = clock
+
+    async def sync(self, token: str, request: RouterSync, stopping: asyncio.Event) -> TableChanges:
+        """Answer at once when the router is behind, else when there is something new or the wait is over.
+
+        Raises `Unauthorized` for a token that is not the target's.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(request.wait_seconds, HOLD_SECONDS)
+        rung = asyncio.Event()
+        unsubscribe = self._doorbell.subscribe(ROUTES, rung.set)
+        try:
+            await self._note(token, request)
+            while True:
+                rung.clear()
+                changes = await self._changes(request)
+                left = until - loop.time()
+                if changes.revision != request.applied_revision or left <= 0 or stopping.is_set():
+                    return changes
+                waiting = [asyncio.create_task(rung.wait()), asyncio.create_task(stopping.wait())]
+                try:
+                    await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for one in waiting:
+                        one.cancel()
+        finally:
+            unsubscribe()
+
+    async def confirm(self, target_id: UUID, moved: AliasMoved) -> AliasMoved:
+        """Wait until every router of the target has the move, at most 3 s."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        rung = asyncio.Event()
+        unsubscribe = self._doorbell.subscribe(ROUTERS, rung.set)
+        try:
+            while True:
+                rung.clear()
+                async with self._db.read() as session:
+                    done, behind = await RoutingStore(session).confirmations(target_id, moved.revision, ALIVE_SECONDS)
+                left = CONFIRM_SECONDS - (loop.time() - began)
+                if not behind or left <= 0:
+                    return _with_confirmation(moved, done, behind, loop.time() - began)
+                try:
+                    async with asyncio.timeout(min(left, 0.5)):
+                        await rung.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            unsubscribe()
+
+    async def _note(self, token: str, request: RouterSync) -> None:
+        token_hash = hashlib.sha256(token.encode()).hexdigest()
+        async with self._db.transaction() as session:
+            if not await TargetStore(session).of_router_token(token_hash, request.target_id):
+                raise Unauthorized("This token is not the one of the target's routers.")
+            store = RoutingStore(session)
+            if await store.seen(request.target_id, request.router_id, request.applied_revision):
+                await notify(session, ROUTERS)
+            await CountStore(session).add(request.target_id, request.counts, self._clock.now())
+            await KeyStore(session).used(request.key_uses)
+
+    async def _changes(self, request: RouterSync) -> TableChanges:
+        async with self._db.read() as session:
+            store = RoutingStore(session)
+            revision = await store.revision(request.target_id)
+            if revision is None:
+                raise Unauthorized("The target of this router was deleted.")
+            if revision == request.applied_revision:
+                return TableChanges(revision=revision)
+            return await store.changes(request.target_id, request.applied_revision, revision)
+
+
+def _with_confirmation(moved: AliasMoved, done: Sequence[str], behind: Sequence[str], seconds: float) -> AliasMoved:
+    return moved.model_copy(
+        update={
+            "confirmed_routers": len(done),
+            "unconfirmed_routers": tuple(behind),
+            "confirmed_ms": round(seconds * 1000, 3),
+        }
+    )

@@ -23,6 +23,7 @@ from slipway_builder.observe.service import ObserveService
 from slipway_builder.routing.desk import RoutingDesk
 from slipway_builder.settings import BuilderSettings
 from slipway_builder.targets.pool import TargetPool
+from slipway_builder.targets.process.target import ProcessTarget
 from slipway_builder.targets.service import TargetService
 from slipway_builder.versions.service import VersionService
 from slipway_db import Database, Doorbell, HealthBoard, check_schema
@@ -113,6 +114,8 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
         await check_schema(db, MIGRATIONS)
         gateway = await stack.enter_async_context(Neighbour(settings.neighbours.gateway or "", signer, "gateway"))
         transfers = await stack.enter_async_context(transfer_session())
+        if settings.process is not None and settings.process.ends_with_builder:
+            stack.push_async_callback(ProcessTarget(settings.process.home).end_all)
         pool = TargetPool(_of_this_installation(settings))
         stack.push_async_callback(pool.aclose)
         settings.work_dir.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ class DeploymentService:
             await EndpointService(self._session).refresh(deployment_id)
 
     async def delete(self, deployment_id: UUID) -> None:
-        """Delete a deployment: its URLs answer 404 at once, its replicas go, its keys open nothing. Raises `NotFound`."""
+        """Delete a deployment: its URLs answer 404, its replicas go, its keys open nothing. Raises `NotFound`."""
         await self._store.lock(deployment_id)
         await self.get(deployment_id)
         await self._store.update(deployment_id, {"deleted_at": text("now()"), "enabled": False})

@@ -14,17 +14,18 @@ from slipway_builder.targets.store import LeasedTarget, TargetStore
 from slipway_db import Database
 from slipway_kit.errors import Conflict, Forbidden, Invalid, NotFound, SlipwayError, Unavailable
 from slipway_kit.logging import get_logger
+from slipway_kit.tasks import cancel_and_wait
 
 _log = get_logger()
 
-_LEASE_SECONDS = 60.0
+_LEASE_SECONDS = 15.0
+_RENEW_SECONDS = 4.0
 _AT_ONCE = 4
 _LOOK_WHEN_CALM = 2.0
 _LOOK_WHEN_UNSETTLED = 0.25
 _LOOK_WHEN_AWAY = 5.0
 _REFUSED_SECONDS = 30.0
-_CYCLE_SECONDS = 45.0
-"""Below the lease: a cycle that takes longer is given up, so that two builders never drive one target."""
+_CYCLE_SECONDS = 60.0
 
 
 class TargetLoop:
@@ -44,19 +45,39 @@ class TargetLoop:
         """Look at what is due."""
         async with self._db.transaction() as session:
             leased = await TargetStore(session).lease_due(_AT_ONCE, _LEASE_SECONDS)
-        await asyncio.gather(*(self._cycle(one) for one in leased))
+        cycles = [asyncio.create_task(self._cycle(one)) for one in leased]
+        try:
+            if cycles:
+                await asyncio.wait(cycles)
+        finally:
+            for cycle in cycles:
+                await cancel_and_wait(cycle)
         return 0
 
     async def _cycle(self, leased: LeasedTarget) -> None:
-        look_in, problem = _LOOK_WHEN_AWAY, ""
+        look_in, problem = 0.0, ""
+        keeper = asyncio.create_task(self._keep(leased, asyncio.current_task()))
         try:
             async with asyncio.timeout(_CYCLE_SECONDS):
                 look_in = _LOOK_WHEN_UNSETTLED if await self._drive(leased) else _LOOK_WHEN_CALM
         except (SlipwayError, TimeoutError) as error:
+            look_in = _LOOK_WHEN_AWAY
             problem = error.message if isinstance(error, SlipwayError) else "The target did not answer in time."
             _log.warning("target_does_not_answer", target=leased.target.name, error=problem)
-        async with self._db.transaction() as session:
-            await TargetStore(session).give_back(leased, look_in=look_in, problem=problem)
+        finally:
+            await cancel_and_wait(keeper)
+            async with self._db.transaction() as session:
+                await TargetStore(session).give_back(leased, look_in=look_in, problem=problem)
+
+    async def _keep(self, leased: LeasedTarget, cycle: "asyncio.Task[None] | None") -> None:
+        """Renew the lease; ends the cycle when another builder has it."""
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            async with self._db.transaction() as session:
+                kept = await TargetStore(session).renew(leased, _LEASE_SECONDS)
+            if not kept and cycle is not None:
+                cycle.cancel()
+                return
 
     async def _drive(self, leased: LeasedTarget) -> bool:
         """Apply and observe; tells whether something is still on its way."""

@@ -128,6 +128,17 @@ class TargetStore:
         )
         return await self._session.scalar(statement) is not None
 
+    async def renew(self, leased: LeasedTarget, seconds: float) -> bool:
+        """Keep the lease; False when another builder has it."""
+        kept = await self._session.scalar(
+            text("""
+            UPDATE targets SET leased_until = now() + make_interval(secs => :seconds)
+            WHERE id = :id AND lease_token = :token RETURNING id
+            """),
+            {"seconds": seconds, "id": leased.target.id, "token": leased.token},
+        )
+        return kept is not None
+
     async def give_back(self, leased: LeasedTarget, *, look_in: float, problem: str) -> None:
         """End the lease and say when to look again; `problem` is why the target did not answer."""
         await self._session.execute(

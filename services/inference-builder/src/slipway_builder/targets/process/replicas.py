@@ -16,6 +16,7 @@ import psutil
 STATE_FILE = "state.json"
 LOG_FILE = "output.log"
 _STOP_SECONDS = 10.0
+_KILL_SECONDS = 2.0
 _MAX_LOG_BYTES = 20 * 1024 * 1024
 _TAIL_BYTES = 16 * 1024
 
@@ -72,20 +73,30 @@ def spawn(argv: Sequence[str], environment: Mapping[str, str], folder: Path, cwd
 
 
 async def end(state: ReplicaState) -> None:
-    """SIGTERM to the group, SIGKILL after 10 s."""
-    process = state.process()
-    if process is None:
+    """SIGTERM to the group, SIGKILL after 10 s; returns when nothing of it is left."""
+    if state.process() is None:
         return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(state.pid, signal.SIGTERM)
     loop = asyncio.get_running_loop()
     until = loop.time() + _STOP_SECONDS
-    while loop.time() < until:
-        if state.process() is None:
-            break
+    _signal(state, signal.SIGTERM)
+    while _group_exists(state) and loop.time() < until + _KILL_SECONDS:
+        if state.process() is None or loop.time() > until:
+            _signal(state, signal.SIGKILL)
         await asyncio.sleep(0.05)
+
+
+def _signal(state: ReplicaState, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(state.pid, signal.SIGKILL)
+        os.killpg(state.pid, number)
+
+
+def _group_exists(state: ReplicaState) -> bool:
+    """Whether anything of it runs. A leader that only waits to be reaped does not count."""
+    for process in psutil.process_iter(["pid", "status"]):
+        with contextlib.suppress(OSError):
+            if os.getpgid(process.pid) == state.pid and process.info["status"] != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def free_port() -> int:

@@ -64,11 +64,10 @@ class ProcessTarget:
 
     kind = TargetKind.PROCESS
 
-    def __init__(self, home: Path, *, ends_with_builder: bool = False, hidden: Sequence[Path] = ()) -> None:
-        """`ends_with_builder` stops all servers when the target is closed; `hidden` are folders of the platform."""
+    def __init__(self, home: Path, *, hidden: Sequence[Path] = ()) -> None:
+        """`hidden` are folders of the platform that no server may see."""
         self.bundles = Bundles(home)
         self._replicas = home / "replicas"
-        self._ends_with_builder = ends_with_builder
         self._hidden = tuple(hidden)
         self._endpoints: dict[UUID, _Endpoint] = {}
         self._children: dict[int, Any] = {}
@@ -136,11 +135,16 @@ class ProcessTarget:
             await asyncio.sleep(_FOLLOW_SECONDS)
 
     async def aclose(self) -> None:
-        """End the servers if they belong to this process."""
-        if not self._ends_with_builder or not self._replicas.is_dir():
-            return
-        folders = [folder for one in self._replicas.iterdir() for folder in one.iterdir()]
-        await asyncio.gather(*(self._end(folder) for folder in folders))
+        """Nothing is open; the servers go on."""
+        for child in self._children.values():
+            if child.poll() is None:
+                child.returncode = 0  # it is not ours to wait for any more, and Popen would complain
+
+    async def end_all(self) -> None:
+        """End every server of this home, as when the machine is switched off."""
+        if self._replicas.is_dir():
+            folders = [folder for one in self._replicas.iterdir() for folder in one.iterdir()]
+            await asyncio.gather(*(self._end(folder) for folder in folders))
 
     def _folders(self, endpoint_id: UUID) -> list[Path]:
         root = self._replicas / str(endpoint_id)
@@ -299,11 +303,7 @@ class ProcessTarget:
 
 def open_target(_id: UUID, settings: Mapping[str, Any], local: Mapping[str, Any]) -> ProcessTarget:
     """The factory of the kind; all settings belong to the installation."""
-    return ProcessTarget(
-        Path(local["home"]),
-        ends_with_builder=bool(local.get("ends_with_builder", False)),
-        hidden=[Path(one) for one in local.get("hidden", ())],
-    )
+    return ProcessTarget(Path(local["home"]), hidden=[Path(one) for one in local.get("hidden", ())])
 
 
 def _wanted(revision: EndpointRevision) -> int:

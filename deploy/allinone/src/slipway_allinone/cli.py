@@ -92,6 +92,13 @@ def up(
             envvar="SLIPWAY_ALLOW_LOOPBACK", help="Let repositories and inputs be at addresses of this machine."
         ),
     ] = True,
+    inference_port: Annotated[
+        int | None,
+        typer.Option(envvar="SLIPWAY_INFERENCE_PORT", help="Port of the endpoints; the one after --port if not given."),
+    ] = None,
+    inference_url: Annotated[
+        str | None, typer.Option(envvar="SLIPWAY_INFERENCE_URL", help="Origin under which clients call endpoints.")
+    ] = None,
     log_level: Annotated[str, typer.Option(envvar="SLIPWAY_LOG_LEVEL", help="What the services log.")] = "WARNING",
     stop_runs: Annotated[
         bool, typer.Option("--stop-runs", help="End running executions when the platform stops.")
@@ -112,6 +119,8 @@ def up(
         allow_local_repositories=tuple(path.resolve() for path in allow_local_repositories or ()),
         log_level=log_level,
         allow_loopback=allow_loopback,
+        inference_port=inference_port,
+        inference_url=inference_url,
     )
     _run(_up(options, stop_runs=stop_runs))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 
@@ -40,11 +41,23 @@ class UpOptions:
     allow_local_repositories: tuple[Path, ...] = ()
     log_level: str = "WARNING"
     allow_loopback: bool = True
+    inference_port: int | None = None
+    inference_url: str | None = None
 
     @property
     def origin_url(self) -> str:
         """The origin that clients and browsers use."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def router_port(self) -> int:
+        """The port on which endpoints answer: the one after the platform's, if none is named."""
+        return self.inference_port or self.port + 1
+
+    @property
+    def endpoints_url(self) -> str:
+        """The origin under which endpoints are called."""
+        return (self.inference_url or f"http://{self.host}:{self.router_port}").rstrip("/")
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ class Ports:
             "scheduler.workers",
             "logs.public",
             "logs.workers",
+            "router.health",
         ]
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in apps]
         chosen = {app: listener.getsockname()[1] for app, listener in zip(apps, sockets, strict=True)}
@@ -129,7 +143,12 @@ def service_settings(
             "token_pepper_file": str(home.secret("scheduler-token-pepper")),
         },
         "logs": {**with_servers("logs"), "store": store, "token_pepper_file": gateway_pepper},
-        "builder": common("builder"),
+        "builder": {
+            **with_servers("builder"),
+            "neighbours": neighbours,
+            "work_dir": str(home.serving / "builds"),
+            "process": {"home": str(home.serving), "ends_with_builder": True, "hidden": [str(home.root)]},
+        },
         "worker": {
             "http": ports.of("worker"),
             "log": {"level": options.log_level, "json": False},
@@ -150,6 +169,22 @@ def service_settings(
             }
             for name, host in _origin_hosts(options).items()
         },
+    }
+
+
+def router_settings(options: UpOptions, home: Home, ports: Ports, target_id: UUID) -> Settings:
+    """Settings of the router beside the platform, which answers for the endpoints of the local target."""
+    return {
+        "builder_url": ports.url("builder.internal"),
+        "token_file": str(home.secret("router-token")),
+        "target_id": str(target_id),
+        "router_id": "local",
+        "state_dir": str(home.serving / "router"),
+        "host": options.host,
+        "port": options.router_port,
+        "health_port": ports.by_app["router.health"],
+        "log_level": options.log_level,
+        "log_json": False,
     }
 
 

@@ -46,6 +46,11 @@ class Home:
         return self.root / "worker"
 
     @property
+    def serving(self) -> Path:
+        """What endpoints are served from, and the router's state."""
+        return self.root / "serving"
+
+    @property
     def uploads(self) -> Path:
         """Request bodies on their way into the store."""
         return self.root / "uploads"

@@ -8,15 +8,24 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
-from slipway_allinone.configuration import ORIGINS, Ports, Settings, UpOptions, environment_of, service_settings
+from slipway_allinone.configuration import (
+    ORIGINS,
+    Ports,
+    Settings,
+    UpOptions,
+    environment_of,
+    router_settings,
+    service_settings,
+)
 from slipway_allinone.embedded.keeping import EmbeddedServer, keep_running
 from slipway_allinone.embedded.postgres import EmbeddedPostgres
 from slipway_allinone.embedded.valkey import EmbeddedValkey
 from slipway_allinone.home import Home
 from slipway_allinone.origin import SPEC as ORIGIN
 from slipway_allinone.processes import ChildProcess, Program, running
-from slipway_allinone.provision import OWNERS, Credentials, first_accounts, make_keys, prepare_database
+from slipway_allinone.provision import OWNERS, Credentials, first_accounts, local_target, make_keys, prepare_database
 from slipway_allinone.runs import end_zygote, running_attempts, zygote_pid
 from slipway_builder.spec import SPEC as BUILDER
 from slipway_db import Database, role_of
@@ -90,10 +99,12 @@ class Platform:
                 make_keys(self._home)
                 servers = await self._start_servers(stack)
                 credentials = await self._first_accounts(servers)
+                target_id = await self._local_target(servers)
                 ports = Ports.pick()
                 settings = service_settings(self._options, self._home, ports, servers.database_urls, servers.redis_url)
                 for name in SPECS:
                     self._home.save_environment(name, environment_of(name, settings[name]))
+                settings["router"] = router_settings(self._options, self._home, ports, target_id)
                 children = await self._start_services(stack, settings)
                 lister = asyncio.create_task(self._list_processes(servers.embedded, children))
                 stack.push_async_callback(cancel_and_wait, lister)
@@ -155,6 +166,13 @@ class Platform:
             await gateway.close()
             await scheduler.close()
 
+    async def _local_target(self, servers: _Servers) -> UUID:
+        builder = Database(servers.database_urls["builder"], schema="builder", pool_size=1)
+        try:
+            return await local_target(builder, self._home, self._options.endpoints_url)
+        finally:
+            await builder.close()
+
     async def _start_services(
         self, stack: AsyncExitStack, settings: Mapping[str, Settings]
     ) -> Mapping[str, ChildProcess]:
@@ -163,13 +181,15 @@ class Platform:
         origins = [
             (replace(ORIGIN, name=name), ORIGIN.settings(**settings[name])) for name in ORIGINS if name in settings
         ]
-        if not self._options.split:
-            entries = [(SPECS[name], SPECS[name].settings(**settings[name])) for name in SPECS]
-            await stack.enter_async_context(Supervisor([*entries, *origins]).running())
-            return {}
-        await stack.enter_async_context(Supervisor(origins).running())
-        programs = [Program(name, MODULES[name], environment_of(name, settings[name])) for name in SPECS]
-        return await stack.enter_async_context(running(programs, self._home.logs))
+        split = self._options.split
+        entries = [] if split else [(SPECS[name], SPECS[name].settings(**settings[name])) for name in SPECS]
+        await stack.enter_async_context(Supervisor([*entries, *origins]).running())
+        programs = [
+            Program(name, MODULES[name], environment_of(name, settings[name])) for name in (SPECS if split else ())
+        ]
+        # In both layouts a process of its own: no request waits for the platform's event loop.
+        router = Program("router", "slipway_builder.router", environment_of("router", settings["router"]), ())
+        return await stack.enter_async_context(running([*programs, router], self._home.logs))
 
     async def _list_processes(self, servers: Sequence[EmbeddedServer], children: Mapping[str, ChildProcess]) -> None:
         """Keep `<home>/processes.json` true: names and process ids, for operators and tests."""
@@ -191,6 +211,7 @@ class Platform:
 
     async def _wait_ready(self, ports: Ports) -> None:
         waiting = {name: f"{ports.url(f'{name}.internal')}/readyz" for name in SPECS}
+        waiting["router"] = f"{ports.url('router.health')}/readyz"
         last: dict[str, str] = {}
         try:
             async with asyncio.timeout(READY_SECONDS), outside_client(timeout=2) as client:

@@ -30,6 +30,7 @@ class Program:
     name: str
     module: str
     environment: Mapping[str, str]
+    arguments: tuple[str, ...] = ("serve",)
 
 
 @dataclass
@@ -66,7 +67,7 @@ class ChildProcess:
                 sys.executable,
                 "-m",
                 self.program.module,
-                "serve",
+                *self.program.arguments,
                 env={**os.environ, **self.program.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

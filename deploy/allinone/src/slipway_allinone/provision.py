@@ -5,9 +5,12 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from uuid import UUID
 
 from slipway_allinone.configuration import LOOPBACK, SIGNERS
 from slipway_allinone.home import Home
+from slipway_builder.database import MIGRATIONS as BUILDER
+from slipway_builder.targets.service import TargetService
 from slipway_db import Database, MigrationSpec, bootstrap, migrate
 from slipway_gateway.database import MIGRATIONS as GATEWAY
 from slipway_gateway.identity.domain import TokenKind
@@ -19,8 +22,10 @@ from slipway_scheduler.database import MIGRATIONS as SCHEDULER
 from slipway_scheduler.environments.service import EnvironmentService
 from slipway_scheduler.environments.store import EnvironmentStore
 from slipway_schemas.environments import EnvironmentCreate, EnvironmentSettings
+from slipway_schemas.inference.statuses import TargetKind
 
-OWNERS: tuple[MigrationSpec, ...] = (GATEWAY, SCHEDULER, LOGS)
+OWNERS: tuple[MigrationSpec, ...] = (GATEWAY, SCHEDULER, LOGS, BUILDER)
+TARGET = "local"
 ADMIN = "admin"
 ENVIRONMENT = "local"
 
@@ -119,3 +124,10 @@ async def _local_environment(scheduler: Database, home: Home, networks: tuple[st
     descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(token)
+
+
+async def local_target(builder: Database, home: Home, endpoints_url: str) -> UUID:
+    """The deployment target that serves endpoints on this machine; its URL follows the command line."""
+    token = home.secret("router-token").read_text()
+    async with builder.transaction() as session:
+        return await TargetService(session).ensure(TARGET, TargetKind.PROCESS, endpoints_url, token, {})

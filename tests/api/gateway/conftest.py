@@ -1,4 +1,4 @@
-"""A gateway in process on a real Postgres and Valkey. The scheduler's published views are stand-ins: tables."""
+"""A gateway in process on a real Postgres and Valkey. The views of scheduler and builder are stand-ins: tables."""
 
 import asyncio
 import secrets
@@ -21,6 +21,7 @@ from slipway_kit.keys import generate_keypair
 from slipway_kit.logging import configure as configure_logging
 from slipway_kit.settings import DatabaseSettings, KeySettings, NeighbourSettings, RedisSettings
 from slipway_storage import LocalStoreConfig
+from slipway_testing.neighbours.builder import VIEWS as BUILDER_VIEWS
 from slipway_testing.roles import ROLE_PASSWORDS
 
 configure_logging("gateway", "WARNING", True)
@@ -53,6 +54,7 @@ async def _prepare(url: str) -> None:
     await migrate(lambda _service: as_gateway(url), [MIGRATIONS])
     connection = await asyncpg.connect(url)
     await connection.execute(SCHEDULER_VIEWS)
+    await connection.execute(BUILDER_VIEWS)
     await connection.close()
 
 

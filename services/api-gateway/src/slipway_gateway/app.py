@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from slipway_gateway import index_v0
 from slipway_gateway.code import api_v0 as code_api
@@ -11,16 +11,21 @@ from slipway_gateway.context import GatewayContext
 from slipway_gateway.data import aliases_api_v0 as aliases_api
 from slipway_gateway.data import api_v0 as data_api
 from slipway_gateway.data import stores_api_v0 as stores_api
+from slipway_gateway.database import SCHEMA
 from slipway_gateway.environments import api_v0 as environments_api
 from slipway_gateway.executions import api_v0 as executions_api
 from slipway_gateway.executions import container_api, workers_api
 from slipway_gateway.failures import api_v1 as failures_api
 from slipway_gateway.identity import api_v0 as identity_api
+from slipway_gateway.inference import api_v0 as inference_api
+from slipway_gateway.inference import api_v1 as inference_api_v1
+from slipway_gateway.inference import internal_api as inference_internal_api
 from slipway_gateway.operations import api as operations_api
 from slipway_gateway.projects import api_v0 as projects_api
 from slipway_gateway.variables import api_v1 as variables_api
 from slipway_gateway.web.pages import install_pages
 from slipway_kit.app import create_app
+from slipway_kit.auth import ServiceVerifier, require_service
 from slipway_kit.errors import ErrorStyle
 from slipway_storage import LocalStore, local_store_app
 from slipway_storage.local.signing import MOUNT_PATH
@@ -36,6 +41,7 @@ V0_ROUTERS: tuple[APIRouter, ...] = (
     data_api.router,
     aliases_api.router,
     stores_api.router,
+    inference_api.router,
 )
 """Everything below `/api/v0`. A feature adds its router here."""
 _STREAMED = re.compile(rf"^{MOUNT_PATH}/|/import-package/?$|/data/upload/?$")
@@ -45,6 +51,7 @@ _STREAMED = re.compile(rf"^{MOUNT_PATH}/|/import-package/?$|/data/upload/?$")
 V1_ROUTERS: tuple[APIRouter, ...] = (
     executions_api.router_v1,
     failures_api.router,
+    inference_api_v1.router,
     operations_api.router,
     variables_api.router,
 )
@@ -86,6 +93,20 @@ def workers_app(context: GatewayContext | None) -> FastAPI:
     app.include_router(workers_api.router)
     if context is not None:
         _attach(app, context)
+    return app
+
+
+def internal_app(context: GatewayContext | None) -> FastAPI:
+    """The app that other services call: inference-builder alone."""
+    app = create_app(
+        "Slipway gateway, internal",
+        style=ErrorStyle.PROBLEM,
+        metrics=context.metrics if context is not None else None,
+    )
+    verifier = context.callers if context is not None else ServiceVerifier(SCHEMA, {})
+    app.include_router(inference_internal_api.router, dependencies=[Depends(require_service(verifier, "builder"))])
+    if context is not None:
+        app.state.context = context
     return app
 
 

@@ -27,6 +27,7 @@ from slipway_gateway.failures.service import FailureService
 from slipway_gateway.identity.domain import User
 from slipway_gateway.identity.service import AccountService, LoginService, TokenService
 from slipway_gateway.identity.usage import TokenUsage
+from slipway_gateway.inference.services import InferenceServices
 from slipway_gateway.projects.service import ProjectService
 from slipway_gateway.secrets.keys import KeyRing
 from slipway_gateway.secrets.service import SecretService
@@ -34,7 +35,7 @@ from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.settings import GatewaySettings
 from slipway_gateway.v0.urls import origin_of
 from slipway_gateway.variables.service import VariableService
-from slipway_kit.auth import AttemptVerifier, ServiceSigner
+from slipway_kit.auth import AttemptVerifier, ServiceSigner, ServiceVerifier
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.http import Neighbour
 from slipway_kit.keys import KeyFileError, load_private, load_trusted, read_pepper
@@ -55,6 +56,7 @@ class GatewayContext:
     object_store: ObjectStore
     scheduler: Neighbour
     logs: Neighbour
+    callers: ServiceVerifier
     attempts: AttemptVerifier
     vault: Vault
     token_pepper: str
@@ -63,6 +65,7 @@ class GatewayContext:
     data: DataServices
     executions: ExecutionService
     failures: FailureService
+    inference: InferenceServices
     materials: MaterialsService
     execution_tokens: ExecutionTokens
     snapshots: SnapshotService
@@ -176,6 +179,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             object_store=object_store,
             scheduler=scheduler,
             logs=logs,
+            callers=ServiceVerifier(SCHEMA, trusted, clock),
             attempts=AttemptVerifier(trusted["scheduler"]),
             vault=vault,
             token_pepper=pepper,
@@ -184,6 +188,9 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             data=data,
             executions=ExecutionService(db, scheduler, vault, snapshots),
             failures=FailureService(db),
+            inference=InferenceServices.build(
+                db, builder, settings=settings, vault=vault, snapshots=snapshots, data=data, clock=clock
+            ),
             materials=MaterialsService(db, vault, data.stores, data.datums, execution_tokens, worker_origin),
             execution_tokens=execution_tokens,
             snapshots=snapshots,

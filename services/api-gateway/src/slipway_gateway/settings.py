@@ -45,6 +45,13 @@ class UploadSettings(Group):
     """How often each object store is looked through for them."""
 
 
+class InferenceSettings(Group):
+    """What versions of deployments may hold."""
+
+    max_file_bytes: int = Field(default=16 * 1024**3, ge=1)
+    """Size of a file that an endpoint bakes into its image; one that is larger is refused at creation."""
+
+
 class GatewaySettings(ServiceSettings):
     """All settings of the gateway."""
 
@@ -69,5 +76,6 @@ class GatewaySettings(ServiceSettings):
     git: GitSettings
     egress: EgressSettings = EgressSettings()
     uploads: UploadSettings = UploadSettings()
+    inference: InferenceSettings = InferenceSettings()
     upload_dir: Path | None = None
     """Where request bodies wait until they are stored; None = the system's folder for temporary files."""

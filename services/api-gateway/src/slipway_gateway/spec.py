@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from slipway_db import Loop, LoopRunner
 from slipway_events import EventConsumer, EventRelay
 from slipway_events.relay import ConsumerRef
-from slipway_gateway.app import public_app, workers_app
+from slipway_gateway.app import internal_app, public_app, workers_app
 from slipway_gateway.code.loops import ArchiveLoop
 from slipway_gateway.context import GatewayContext, open_context
 from slipway_gateway.data.consumers import abort_uploads_of_ended
@@ -22,12 +22,12 @@ EXECUTION_EVENTS = "scheduler-events"
 
 def apps(context: GatewayContext) -> Apps:
     """The apps of a running gateway."""
-    return Apps(public=public_app(context), workers=workers_app(context))
+    return Apps(public=public_app(context), workers=workers_app(context), internal=internal_app(context))
 
 
 def schema_apps() -> Apps:
     """The same apps, only to be described."""
-    return Apps(public=public_app(None), workers=workers_app(None))
+    return Apps(public=public_app(None), workers=workers_app(None), internal=internal_app(None))
 
 
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:

@@ -30,6 +30,7 @@ from slipway_scheduler.database import MIGRATIONS as SCHEDULER_MIGRATIONS
 from slipway_scheduler.settings import SchedulerSettings
 from slipway_scheduler.spec import SPEC as SCHEDULER
 from slipway_schemas.environments import EnvironmentCreate, EnvironmentView
+from slipway_testing.neighbours.builder import VIEWS as BUILDER_VIEWS
 from slipway_testing.roles import ROLE_PASSWORDS, service_url
 
 ORIGIN = "http://slipway.test"
@@ -70,6 +71,7 @@ async def _prepare(url: str) -> None:
     await migrate(lambda service: service_url(url, service), specs)
     connection = await asyncpg.connect(url)
     await connection.execute(LOGS_VIEW)
+    await connection.execute(BUILDER_VIEWS)
     await connection.close()
 
 

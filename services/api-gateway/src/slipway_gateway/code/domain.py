@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
+from slipway_schemas.executions import CodeRef
+
 ArchiveFormat = Literal["tar.zst", "tar.gz"]
 
 COMMITS_PER_REF = 9000
@@ -98,6 +100,17 @@ class Commit:
     archive_error: str | None
     has_config: bool
     """True when the YAML has been read and is good, also where a list leaves `config` out."""
+
+    @property
+    def code_ref(self) -> CodeRef:
+        """The snapshot as others name it."""
+        return CodeRef(
+            identifier=self.identifier,
+            adhoc=self.adhoc,
+            archive_key=self.archive_key,
+            archive_sha256=self.archive_stored_sha256,
+            archive_format=self.archive_format,
+        )
 
 
 @dataclass(frozen=True)

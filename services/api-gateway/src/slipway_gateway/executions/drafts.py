@@ -1,7 +1,7 @@
 """Builds the draft of an execution out of a request: the gateway's half of `POST executions/`."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,11 +24,11 @@ from slipway_gateway.projects.domain import Project
 from slipway_gateway.projects.store import ProjectStore
 from slipway_gateway.secrets.service import SecretService
 from slipway_gateway.secrets.vault import Vault
-from slipway_gateway.variables.domain import Variable, VariableGroup
-from slipway_gateway.variables.service import SECRET_SCOPE
+from slipway_gateway.variables.domain import VariableGroup
+from slipway_gateway.variables.references import inherited_by, of_group
 from slipway_gateway.variables.store import VariableStore
 from slipway_kit.errors import FieldProblem, Invalid, NotFound
-from slipway_schemas.executions import CodeRef, EnvironmentVariable, ExecutionDraft, ExecutionSpec, SecretRef
+from slipway_schemas.executions import ExecutionDraft, ExecutionSpec
 
 
 class Snapshots(Protocol):
@@ -92,20 +92,13 @@ class DraftBuilder:
         if step is None or environment is None:
             raise invalid(problems)
         owned = await VariableStore(session).groups(project.owner_id)
-        inherited = {**_owned(owned), **_referenced("project", project.id, project.environment_variables)}
-        run = resolve_step(request, step, inherited, _choices(owned), problems)
+        run = resolve_step(request, step, inherited_by(project, owned), _choices(owned), problems)
         inputs = await freeze_inputs(session, project.id, user.id, run.inputs, problems)
         upload_store_id = await self._upload_store(session, project, run.upload_store, problems)
         if problems.found:
             raise invalid(problems)
         spec = ExecutionSpec(
-            code=CodeRef(
-                identifier=commit.identifier,
-                adhoc=commit.adhoc,
-                archive_key=commit.archive_key,
-                archive_sha256=commit.archive_stored_sha256,
-                archive_format=commit.archive_format,
-            ),
+            code=commit.code_ref,
             step=run.step,
             image=run.image,
             command=run.command,
@@ -173,28 +166,5 @@ def invalid(problems: Problems) -> Invalid:
     )
 
 
-def _owned(groups: Sequence[VariableGroup]) -> dict[str, EnvironmentVariable]:
-    """What all projects of the owner inherit."""
-    own = next((one for one in groups if one.name is None), None)
-    return {} if own is None else _referenced(SECRET_SCOPE, own.id, own.variables)
-
-
 def _choices(groups: Sequence[VariableGroup]) -> list[GroupChoice]:
-    return [
-        GroupChoice(one.id, one.name, _referenced(SECRET_SCOPE, one.id, one.variables))
-        for one in groups
-        if one.name is not None
-    ]
-
-
-def _referenced(
-    scope: Literal["project", "group"], scope_id: UUID, variables: Mapping[str, Variable]
-) -> dict[str, EnvironmentVariable]:
-    found = {}
-    for name, one in variables.items():
-        if one.secret_version is None:
-            found[name] = EnvironmentVariable(value=one.value)
-        else:
-            secret = SecretRef(scope=scope, scope_id=scope_id, name=name, version=one.secret_version)
-            found[name] = EnvironmentVariable(secret=secret)
-    return found
+    return [GroupChoice(one.id, one.name, of_group(one)) for one in groups if one.name is not None]

@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import text
 
 from slipway_db import Database
-from slipway_gateway.code.store import CodeStore
+from slipway_gateway.code.materials import code_archive
 from slipway_gateway.data.domain import URL_LIFETIME, ConnectedStore, Datum
 from slipway_gateway.data.opening import Stores
 from slipway_gateway.data.service import DatumService
@@ -20,7 +20,6 @@ from slipway_gateway.secrets.service import SecretService
 from slipway_gateway.secrets.vault import Vault
 from slipway_kit.errors import Conflict
 from slipway_schemas.attempts import (
-    CodeArchive,
     Materials,
     MaterialsRequest,
     ResolvedFile,
@@ -75,7 +74,9 @@ class MaterialsService:
                         secrets.append(SecretValue(name=name, value=value))
         wanted = set(request.want)
         return Materials(
-            code=await self._code(attempt) if "code" in wanted else None,
+            code=await code_archive(self._db, self._stores, attempt.project_id, attempt.spec.code.identifier)
+            if "code" in wanted
+            else None,
             inputs=await self._inputs(attempt, "worker") if "inputs" in wanted else (),
             secrets=tuple(secrets),
             api=self._api(attempt, worker_url or self._worker_origin) if "api" in wanted else {},
@@ -102,27 +103,6 @@ class MaterialsService:
             }
             for one in await self._inputs(attempt, "worker", wanted)
         ]
-
-    async def _code(self, attempt: RunningAttempt) -> CodeArchive:
-        ref = attempt.spec.code
-        async with self._db.read() as session:
-            commit = await CodeStore(session).commit(attempt.project_id, ref.identifier)
-        if (
-            commit is None
-            or commit.archive_key is None
-            or commit.archive_stored_sha256 is None
-            or commit.archive_size is None
-        ):
-            raise Conflict(
-                f"The files of commit {ref.identifier} are not in the object store.", code="code_unavailable"
-            )
-        store = await self._stores.open(None)
-        return CodeArchive(
-            url=await store.sign_get(commit.archive_key, expires=URL_LIFETIME, audience="worker"),
-            sha256=commit.archive_stored_sha256,
-            size=commit.archive_size,
-            format=commit.archive_format,
-        )
 
     async def _inputs(
         self, attempt: RunningAttempt, audience: Audience, wanted: Sequence[InputSpec] | None = None

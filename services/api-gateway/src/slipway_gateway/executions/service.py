@@ -1,6 +1,5 @@
 """Use cases of executions: resolve and hand over to the scheduler, read what it publishes."""
 
-import hashlib
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from slipway_gateway.executions.domain.record import Execution, ExecutionDetail
 from slipway_gateway.executions.domain.request import RunRequest
 from slipway_gateway.executions.drafts import DraftBuilder, Snapshots
 from slipway_gateway.executions.store import ExecutionFilter, ExecutionStore
+from slipway_gateway.idempotency import id_for
 from slipway_gateway.identity.domain import User
 from slipway_gateway.paging import Page, PageRequest
 from slipway_gateway.projects.domain import Project
@@ -21,7 +21,6 @@ from slipway_kit.errors import Conflict, Invalid, NotFound
 from slipway_kit.http import Neighbour
 from slipway_kit.ids import new_id
 from slipway_schemas.executions import (
-    CodeRef,
     ExecutionCreated,
     ExecutionDraft,
     ExecutionPatch,
@@ -31,7 +30,6 @@ from slipway_schemas.executions import (
 )
 
 _INTERNAL = "/internal/v1/executions"
-_MAX_KEY_LENGTH = 255
 _CREATE_SECONDS = 20.0
 
 
@@ -60,7 +58,7 @@ class ExecutionService:
 
     async def create(self, user: User, request: RunRequest, key: str | None = None) -> ExecutionDetail:
         """A new execution. The same `key` of the same user gives the same execution. Raises `Invalid`."""
-        execution_id = _id_of_key(user, key) if key else new_id()
+        execution_id = id_for("execution", user.id, key)
         _checked_tags(request.tags)
         draft, commit = await self._drafts.build(user, request, execution_id)
         return await self._submit(user, draft, commit)
@@ -76,14 +74,7 @@ class ExecutionService:
             raise _not_found()
         spec = detail.spec
         if spec.code.archive_key is None and commit is not None:
-            code = CodeRef(
-                identifier=commit.identifier,
-                adhoc=commit.adhoc,
-                archive_key=commit.archive_key,
-                archive_sha256=commit.archive_stored_sha256,
-                archive_format=commit.archive_format,
-            )
-            spec = spec.model_copy(update={"code": code})
+            spec = spec.model_copy(update={"code": commit.code_ref})
         draft = _copied(user, project, detail).model_copy(update={"spec": spec})
         return await self._submit(user, draft, commit)
 
@@ -148,14 +139,6 @@ def _parsed(reference: str) -> tuple[UUID | None, tuple[UUID, int | None] | None
 
 def _not_found() -> NotFound:
     return NotFound("This execution does not exist, or you may not see it.")
-
-
-def _id_of_key(user: User, key: str) -> UUID:
-    """The id that every request of this user with this key gets."""
-    if len(key) > _MAX_KEY_LENGTH:
-        raise Invalid(f"An idempotency key has at most {_MAX_KEY_LENGTH} characters.", field="Idempotency-Key")
-    digest = hashlib.sha256(f"slipway-execution\0{user.id}\0{key}".encode()).digest()
-    return UUID(bytes=digest[:16], version=5)
 
 
 def _copied(user: User, project: Project, detail: ExecutionDetail) -> ExecutionDraft:

@@ -61,6 +61,7 @@ def snake_keys(value: Mapping[str, Any]) -> dict[str, Any]:
 
 ObjectField = Annotated[dict[str, Any], BeforeValidator(_object)]
 ListField = Annotated[list[str], BeforeValidator(_list)]
+VariablesField = Annotated[dict[str, str | None], BeforeValidator(_variables)]
 
 
 class RunRequest(BaseModel):
@@ -77,7 +78,7 @@ class RunRequest(BaseModel):
     image: str | None = None
     title: str | None = Field(default=None, max_length=255)
     command: Annotated[list[str] | None, BeforeValidator(_commands)] = None
-    environment_variables: Annotated[dict[str, str | None], BeforeValidator(_variables)] = Field(default_factory=dict)
+    environment_variables: VariablesField = Field(default_factory=dict)
     environment_variable_groups: ListField = Field(default_factory=list)
     inherit_environment_variables: bool = True
     tags: ListField = Field(default_factory=list)

@@ -1,0 +1,1 @@
+"""Values and rules of deployments, versions and endpoints, as the gateway knows them."""

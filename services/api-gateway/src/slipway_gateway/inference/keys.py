@@ -1,0 +1,170 @@
+"""Use cases of consumers' keys and of targets."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, RootModel
+
+from slipway_db import Database
+from slipway_gateway.identity.domain import User
+from slipway_gateway.inference.builder import CREATE_SECONDS, INTERNAL, refused_fields
+from slipway_gateway.inference.deployments import DeploymentService
+from slipway_gateway.inference.domain.records import Deployment, Key, Target
+from slipway_gateway.inference.store.deployments import DeploymentStore
+from slipway_gateway.inference.store.versions import VersionFilter, VersionStore
+from slipway_gateway.paging import PageRequest
+from slipway_kit.auth import new_secret_token
+from slipway_kit.clock import Clock
+from slipway_kit.errors import Invalid, NotFound
+from slipway_kit.http import Neighbour
+from slipway_kit.ids import new_id
+from slipway_schemas.inference.versions import Created, KeyDraft
+
+MAX_CONSUMER_LENGTH = 128
+_CHECK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class IssuedKey:
+    """A new key with its value, which is shown once."""
+
+    id: UUID
+    value: str = field(repr=False)
+
+
+class TargetCheckLine(BaseModel):
+    """One thing that a target must be able to do."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    ok: bool
+    message: str = ""
+
+
+class TargetChecks(BaseModel):
+    """What the connection test of a target found."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    checks: list[TargetCheckLine]
+
+
+class _Answer(RootModel[dict[str, Any]]):
+    """A target as the builder describes it."""
+
+
+class KeyService:
+    """Keys. The gateway makes a key's value, shows it once, and hands on its hash only."""
+
+    def __init__(self, db: Database, builder: Neighbour, deployments: DeploymentService, clock: Clock) -> None:
+        self._db = db
+        self._builder = builder
+        self._deployments = deployments
+        self._clock = clock
+
+    async def of_deployment(self, user: User, deployment_id: UUID) -> Sequence[Key]:
+        """The keys of a deployment, newest first. Raises `NotFound`."""
+        found = (await self._deployments.get(user, deployment_id)).deployment
+        async with self._db.read() as session:
+            return await DeploymentStore(session).keys(found.id)
+
+    async def issue(
+        self,
+        user: User,
+        deployment_id: UUID,
+        *,
+        consumer: str,
+        endpoints: Sequence[str] = (),
+        expires_at: datetime | None = None,
+        requests_per_minute: int | None = None,
+    ) -> IssuedKey:
+        """A new key. Raises `NotFound`, `Invalid`."""
+        found = (await self._deployments.get(user, deployment_id)).deployment
+        consumer = consumer.strip()
+        if not 1 <= len(consumer) <= MAX_CONSUMER_LENGTH or not consumer.isprintable():
+            raise Invalid(f"Name the consumer with 1 to {MAX_CONSUMER_LENGTH} letters.", field="consumer")
+        if expires_at is not None and (expires_at.tzinfo is None or expires_at <= self._clock.now()):
+            raise Invalid(
+                "This time is past, or has no time zone. Use one such as 2030-01-31T00:00:00Z.", field="expires_at"
+            )
+        await self._check_endpoints(user, found, endpoints)
+        value = new_secret_token()
+        draft = KeyDraft(
+            id=new_id(),
+            deployment_id=found.id,
+            consumer=consumer,
+            creator_id=user.id,
+            key_hash=hashlib.sha256(value.encode()).hexdigest(),
+            endpoints=tuple(dict.fromkeys(endpoints)),
+            expires_at=expires_at,
+            requests_per_minute=requests_per_minute,
+        )
+        with refused_fields():
+            made = await self._builder.post(
+                f"{INTERNAL}/keys", body=draft, result=Created, actor=user.id, timeout=CREATE_SECONDS
+            )
+        return IssuedKey(made.id, value)
+
+    async def revoke(self, user: User, deployment_id: UUID, key_id: UUID) -> None:
+        """End a key. Raises `NotFound`."""
+        if key_id not in {one.id for one in await self.of_deployment(user, deployment_id)}:
+            raise NotFound("This key does not exist, or you may not see it.")
+        await self._builder.delete(f"{INTERNAL}/keys/{key_id}", actor=user.id)
+
+    async def _check_endpoints(self, user: User, deployment: Deployment, names: Sequence[str]) -> None:
+        if not names:
+            return
+        async with self._db.read() as session:
+            page = await VersionStore(session).page(
+                user.id, VersionFilter(deployment_id=deployment.id), PageRequest(count=False)
+            )
+        known = {endpoint.name for version in page.items for endpoint in version.endpoints}
+        unknown = sorted(set(names) - known)
+        if unknown:
+            raise Invalid(
+                f"No version of {deployment.name} has an endpoint {', '.join(unknown):.100}; "
+                f"there are: {', '.join(sorted(known)) or 'none'}.",
+                field="endpoints",
+                code="does_not_exist",
+            )
+
+
+class TargetService:
+    """Targets: everybody may choose one, administrators add and check them."""
+
+    def __init__(self, db: Database, builder: Neighbour) -> None:
+        self._db = db
+        self._builder = builder
+
+    async def all(self) -> Sequence[Target]:
+        """All targets, the default one first."""
+        async with self._db.read() as session:
+            return await DeploymentStore(session).targets()
+
+    async def create(self, user: User, description: dict[str, Any]) -> dict[str, Any]:
+        """A new target, as the builder reads its description. Raises `NotFound` for others than administrators."""
+        _administrator(user)
+        with refused_fields():
+            made = await self._builder.post(
+                f"{INTERNAL}/targets", body=description, result=_Answer, actor=user.id, timeout=CREATE_SECONDS
+            )
+        return made.root
+
+    async def check(self, user: User, target_id: UUID) -> TargetChecks:
+        """Test the connection and every right that is needed. Raises `NotFound`."""
+        _administrator(user)
+        async with self._db.read() as session:
+            if await DeploymentStore(session).target(target_id) is None:
+                raise NotFound("This target does not exist.")
+        path = f"{INTERNAL}/targets/{target_id}/check"
+        return await self._builder.post(path, result=TargetChecks, actor=user.id, timeout=_CHECK_SECONDS)
+
+
+def _administrator(user: User) -> None:
+    if not user.is_admin:
+        raise NotFound("There is nothing here.")

@@ -106,6 +106,10 @@ def _chromium(config: pytest.Config) -> str | None:
     return "no browser is installed; apt-get install chromium"
 
 
+def _haproxy(config: pytest.Config) -> str | None:
+    return None if find_tool("haproxy") else "haproxy is not installed; apt-get install haproxy"
+
+
 def _vh(config: pytest.Config) -> str | None:
     return vh_problem(config.rootpath)
 
@@ -122,6 +126,7 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "faketime": Group("needs libfaketime", _faketime),
         "kubernetes": Group("needs a Kubernetes cluster", _kubernetes),
         "chromium": Group("needs a Chromium browser", _chromium),
+        "haproxy": Group("needs HAProxy", _haproxy),
         "vh": Group("needs the published vh command (fetched once)", _vh),
     }
 )

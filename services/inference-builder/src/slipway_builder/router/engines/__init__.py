@@ -1,0 +1,1 @@
+"""What serves requests: HAProxy, or the relay where HAProxy is not installed."""

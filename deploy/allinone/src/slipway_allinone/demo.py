@@ -1,11 +1,13 @@
 """`slipway demo`: the main job of the platform, shown with the real `vh` command."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,22 @@ from slipway_kit.http import OutsideError, outside_client
 
 CLIENT = "valohai-cli==0.37.0"
 PROJECT = "quickstart"
+DEPLOYMENT = "taste"
+ENDPOINT = "predict"
+ALIAS = "production"
+BOTTLE = {"alcohol": 12.1, "acidity": 3.2, "sulphates": 0.6, "colour": 8.3}
 SAMPLE = Path(__file__).parents[4] / "examples" / "quickstart"
 _COMMAND_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class _Served:
+    """The endpoint that the demo leaves behind."""
+
+    deployment: str
+    version: str
+    url: str
+    key: str
 
 
 class DemoError(Exception):
@@ -92,7 +108,83 @@ class Demo:
         model = outputs / "model.pkl"
         if not model.is_file():
             raise DemoError(f"The model was not downloaded to {model}.")
-        self._print_end(credentials, project, model, counter)
+        served = await self._deploy(credentials, project, project_id, counter)
+        self._print_end(credentials, project, model, counter, served)
+
+    async def _deploy(self, credentials: Credentials, project: Path, project_id: str, counter: str) -> _Served:
+        """The model as an endpoint: deployment, version, key and alias, and a prediction by each address."""
+        _headline("Serve the model: a deployment, and a version of it with this model inside")
+        deployment = await self._deployment(credentials, project_id)
+        datum = await self._model_datum(credentials, project_id, counter)
+        before = {one["id"] for one in await self._versions(credentials, deployment)}
+        await self._vh(
+            project,
+            *("deployment", "create-version", "--adhoc", "-d", DEPLOYMENT),
+            *("-e", ENDPOINT, f"--{ENDPOINT}-model=datum://{datum}"),
+        )
+        version = next((one for one in await self._versions(credentials, deployment) if one["id"] not in before), None)
+        if version is None:
+            raise DemoError("vh did not create a version; its output is above.")
+        await self._until_available(credentials, version["id"])
+        url = version["endpoint_urls"][ENDPOINT]
+        _headline("Ask it, by the version's own address")
+        path = f"/api/v1/deployments/{deployment}"
+        key = (await self._api(credentials, "POST", f"{path}/keys", {"consumer": "demo"}))["key"]
+        await self._predict(url, key)
+        _headline("Name the version 'production' and ask by that name: it can be moved, the address stays")
+        moved = await self._api(credentials, "PUT", f"{path}/aliases/{ALIAS}", {"version": version["name"]})
+        alias_url = url.replace(f"/{version['name']}/", f"/{ALIAS}/")
+        typer.echo(f"{ALIAS} now means {version['name']}; the router had it after {moved['confirmed_ms']:.1f} ms.")
+        await self._predict(alias_url, key)
+        return _Served(deployment, version["name"], alias_url, key)
+
+    async def _deployment(self, credentials: Credentials, project_id: str) -> str:
+        listed = await self._api(credentials, "GET", f"/api/v0/deployments/?project={project_id}")
+        known = next((one for one in listed["results"] if one["name"] == DEPLOYMENT), None)
+        if known is None:
+            wanted = {"project": project_id, "name": DEPLOYMENT}
+            known = await self._api(credentials, "POST", "/api/v0/deployments/", wanted)
+        return str(known["id"])
+
+    async def _versions(self, credentials: Credentials, deployment: str) -> list[dict[str, Any]]:
+        listed = await self._api(credentials, "GET", f"/api/v0/deployment-versions/?deployment={deployment}&limit=1000")
+        found: list[dict[str, Any]] = listed["results"]
+        return found
+
+    async def _model_datum(self, credentials: Credentials, project_id: str, counter: str) -> str:
+        execution = await self._api(credentials, "GET", f"/api/v0/executions/{project_id}:{counter}/")
+        outputs = await self._api(credentials, "GET", f"/api/v0/data/?output_execution={execution['id']}")
+        found = next((one for one in outputs["results"] if one["name"] == "model.pkl"), None)
+        if found is None:
+            raise DemoError("The execution has no output named model.pkl.")
+        return str(found["id"])
+
+    async def _until_available(self, credentials: Credentials, version_id: str) -> None:
+        said = ""
+        async with asyncio.timeout(_COMMAND_SECONDS):
+            while True:
+                version = await self._api(credentials, "GET", f"/api/v0/deployment-versions/{version_id}/")
+                (endpoint,) = version["endpoints"]
+                words = f"{endpoint['status']}: {endpoint['status_detail']}"
+                if words != said:
+                    typer.echo(words)
+                    said = words
+                if endpoint["status"] == "AVAILABLE":
+                    return
+                if endpoint["status"] in {"BUILD_FAILED", "UNAVAILABLE"}:
+                    raise DemoError(f"The endpoint does not serve: {endpoint['status_detail']}")
+                await asyncio.sleep(0.25)
+
+    async def _predict(self, url: str, key: str) -> None:
+        body = json.dumps(BOTTLE)
+        typer.secho(f"$ curl {url} -H 'Authorization: Bearer ...' --json '{body}'", bold=True)
+        async with outside_client(timeout=30) as client:
+            answer = await client.post(
+                url, headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"}, content=body
+            )
+        typer.echo(answer.text)
+        if answer.status_code != 200:
+            raise DemoError(f"The endpoint answered {answer.status_code}.")
 
     async def _install_client(self) -> None:
         if self._client.exists():
@@ -159,9 +251,9 @@ class Demo:
                 f"{execution['urls']['display']}."
             )
 
-    async def _api(self, credentials: Credentials, method: str, path: str) -> dict[str, Any]:
+    async def _api(self, credentials: Credentials, method: str, path: str, body: Any = None) -> dict[str, Any]:
         async with outside_client(timeout=30) as client:
-            answer = await client.request(method, credentials.url + path, headers=_token(credentials))
+            answer = await client.request(method, credentials.url + path, headers=_token(credentials), json=body)
         if answer.status_code >= 400:
             raise DemoError(f"{method} {path} was answered {answer.status_code}: {answer.text}")
         found: dict[str, Any] = answer.json()
@@ -179,10 +271,12 @@ class Demo:
         }
         return await _streamed([str(self._client), *arguments], cwd=folder, environment=environment)
 
-    def _print_end(self, credentials: Credentials, project: Path, model: Path, counter: str) -> None:
+    def _print_end(self, credentials: Credentials, project: Path, model: Path, counter: str, served: _Served) -> None:
         _headline("Done")
         typer.echo(f"The model file: {model} ({model.stat().st_size:,} bytes)")
         typer.echo(f"The execution:  {credentials.url}/p/{credentials.username}/{PROJECT}/")
+        typer.echo(f"The endpoint:   {served.url} (version {served.version})")
+        typer.echo(f"Its key:        {served.key}")
         typer.echo("")
         typer.echo("What to try next:")
         typer.echo(f"  open {credentials.url} and log in as {credentials.username} with {credentials.password}")
@@ -191,6 +285,10 @@ class Demo:
         typer.echo("  vh exec run train --adhoc --trees=300 --max-depth=12 --measurements=datum://<id of bottles.csv>")
         typer.echo(f"  vh exec list; vh exec info {counter}")
         typer.echo("  edit train.py and run it again: only what changed is uploaded")
+        typer.echo(f"  curl {served.url} -H 'Authorization: Bearer {served.key}' --json '{json.dumps(BOTTLE)}'")
+        typer.echo(
+            f"  vh deployment create-version --adhoc -d {DEPLOYMENT} -e {ENDPOINT} --{ENDPOINT}-model=datum://<id>"
+        )
 
 
 def _token(credentials: Credentials) -> dict[str, str]:

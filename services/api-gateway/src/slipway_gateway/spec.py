@@ -32,7 +32,7 @@ def schema_apps() -> Apps:
 
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
-    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef("scheduler", "gateway-events")])
+    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef(name, "gateway-events") for name in ("scheduler", "builder")])
     uploads = context.settings.uploads
     aborts = AbortUploads(context.db, context.data.stores, context.clock, uploads.abandoned_after)
     sweeps = SweepStores(

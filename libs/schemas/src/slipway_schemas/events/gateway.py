@@ -26,11 +26,11 @@ class CommitArchived(Event):
 
 
 class ProjectDeleted(Event):
-    """A project was deleted: whatever runs in it is stopped."""
+    """A project was deleted: whatever runs or is served in it is stopped."""
 
     name: ClassVar[str] = "gateway.project.deleted"
     publisher: ClassVar[str] = "gateway"
-    consumers: ClassVar[tuple[str, ...]] = ("scheduler",)
+    consumers: ClassVar[tuple[str, ...]] = ("scheduler", "builder")
 
     project_id: UUID
 

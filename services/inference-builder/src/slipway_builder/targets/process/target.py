@@ -213,7 +213,8 @@ class ProcessTarget:
         home = PurePosixPath(HOME_DIRECTORY) if sandboxed else PurePosixPath(folder / "home")
         temporary = PurePosixPath("/tmp") if sandboxed else PurePosixPath(folder / "tmp")  # noqa: S108 - the sandbox's
         environment = base_environment(python, home, temporary)
-        environment["PATH"] = f"{home}/.local/bin:{environment['PATH']}"
+        # Last: a `python3` under this path would not find the packages beside it.
+        environment["PATH"] = f"{environment['PATH']}:{home}/.local/bin"
         environment |= {"PYTHONUNBUFFERED": "1", **revision.environment, **revision.secret_environment}
         environment |= {"VALOHAI_PORT": str(port), "PORT": str(port), "VH_DEFAULT_PREFIX": revision.prefix}
         argv = list(_command_on(revision, port))

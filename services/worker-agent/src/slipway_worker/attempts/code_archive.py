@@ -1,99 +1,20 @@
-"""Unpacks the commit's archive. What is in it was written by users: every member is checked."""
+"""Unpacks the commit's archive for a run."""
 
-import os
-import shutil
-import tarfile
-from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from pathlib import Path
 
-import zstandard
-
+from slipway_runtime import code_archive
+from slipway_runtime.code_archive import ArchiveError, ArchiveForm
 from slipway_schemas.lifecycles import EndReason
 from slipway_worker.attempts.outcome import AttemptFailure
 
-_MAX_WINDOW: Final = 2**27
-_COPY_BYTES: Final = 1024 * 1024
 
-
-def unpack(archive: Path, target: Path, form: Literal["tar.zst", "tar.gz"]) -> int:
+def unpack(archive: Path, target: Path, form: ArchiveForm) -> int:
     """Unpack into `target`; the number of members. Blocking.
 
-    Members and links that would leave the tree, devices and pipes are refused. Files become readable and writable
-    for everybody, because the run's user is not the agent's; the attempt's directory around them is private.
-    Raises `AttemptFailure` with reason `code_unavailable`.
+    Files become readable and writable for everybody, because the run's user is not the agent's; the attempt's
+    directory around them is private. Raises `AttemptFailure` with reason `code_unavailable`.
     """
-    count = 0
     try:
-        with ExitStack() as stack:
-            file = stack.enter_context(archive.open("rb"))
-            if form == "tar.zst":
-                reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(file)
-                tar = stack.enter_context(tarfile.open(fileobj=stack.enter_context(reader), mode="r|"))
-            else:
-                tar = stack.enter_context(tarfile.open(fileobj=file, mode="r|gz"))
-            tree = _Tree(target)
-            for member in tar:
-                tree.add(tar, member)
-                count += 1
-            tree.finish()
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, OSError) as error:
-        raise AttemptFailure(EndReason.CODE_UNAVAILABLE, f"The commit's archive cannot be unpacked: {error}") from error
-    return count
-
-
-class _Tree:
-    """Writes members below one directory.
-
-    Symbolic links are made last: until then no path leads through one, so nothing can be written through a link.
-    The standard library's own filters came with Python 3.11.4 and were found to be passable since.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
-        self._links: list[tuple[Path, str]] = []
-
-    def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        """Write one member. Raises `ValueError` for what may not be in an archive of code."""
-        path = self._inside(member.name)
-        if member.isdir():
-            path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o777)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if member.issym():
-            self._links.append((path, member.linkname))
-        elif member.islnk():
-            os.link(self._inside(member.linkname), path, follow_symlinks=False)
-        elif member.isfile():
-            path.unlink(missing_ok=True)
-            source = tar.extractfile(member)
-            if source is None:
-                raise ValueError(f"{member.name} has no content")
-            with path.open("xb") as file:
-                shutil.copyfileobj(source, file, _COPY_BYTES)
-            path.chmod(0o777 if member.mode & 0o111 else 0o666)
-            os.utime(path, (member.mtime, member.mtime))
-        else:
-            raise ValueError(f"{member.name} is neither a file, a directory nor a link")
-
-    def finish(self) -> None:
-        """Make the links. Raises `ValueError` when one leads out of the tree."""
-        for path, target in self._links:
-            path.unlink(missing_ok=True)
-            path.symlink_to(target)
-        leaving = [(path, target) for path, target in self._links if not self._stays_inside(path, target)]
-        for path, _ in leaving:
-            path.unlink()
-        if leaving:
-            named = ", ".join(f"{path.relative_to(self._root)} to {target}" for path, target in leaving[:3])
-            raise ValueError(f"links lead out of the tree: {named}")
-
-    def _stays_inside(self, path: Path, target: str) -> bool:
-        return not Path(target).is_absolute() and Path(os.path.realpath(path)).is_relative_to(self._root)
-
-    def _inside(self, name: str) -> Path:
-        parts = PurePosixPath(name).parts
-        if not name or name.startswith("/") or ".." in parts or "\0" in name:
-            raise ValueError(f"{name!r} would leave the tree")
-        return self._root.joinpath(*parts)
+        return code_archive.unpack(archive, target, form, shared=True)
+    except ArchiveError as error:
+        raise AttemptFailure(EndReason.CODE_UNAVAILABLE, str(error)) from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -272,7 +273,9 @@ class RegistryClient:
         for last in (False, True):
             ours = url.host == self._base.host and url.port == self._base.port
             login = await self._authenticator.headers(session, wanted) if ours else {}
-            async with session.request(method, url, data=data, headers={**sent, **login}) as answer:
+            # From a buffer the body is sent piece by piece; a large `bytes` would hold up the loop.
+            body = io.BytesIO(data) if isinstance(data, bytes) and data else data
+            async with session.request(method, url, data=body, headers={**sent, **login}) as answer:
                 refused = answer.headers.getall("WWW-Authenticate", [])
                 again = answer.status == 401 and not last and (data is None or isinstance(data, bytes))
                 if not again or not self._authenticator.challenged(refused, login, wanted):

@@ -3,11 +3,12 @@
 import gzip
 import hashlib
 import io
+import json
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 from slipway_builder.images.protocol import FileSource, ImageRequest, RegistryAccess
@@ -86,6 +87,36 @@ def busybox_layer(extra: Mapping[str, bytes] | None = None) -> bytes:
     return buffer.getvalue()
 
 
+async def push_saved(access: RegistryAccess, repository: str, tag: str, saved: Path) -> str:
+    """Push what `docker save` wrote, uncompressed; its digest."""
+    client = RegistryClient(access)
+    try:
+        with tarfile.open(saved) as tar:
+            (image,) = json.load(_member(tar, "manifest.json"))
+            layers = []
+            for name in image["Layers"]:
+                digest = hashlib.sha256()
+                await client.upload_stream(
+                    repository, _hashed(_member(tar, name), digest), lambda one=digest: f"sha256:{one.hexdigest()}"
+                )
+                layers.append(Descriptor(OCI_LAYER, f"sha256:{digest.hexdigest()}", tar.getmember(name).size))
+            return await _push(client, repository, tag, layers, _member(tar, image["Config"]).read())
+    finally:
+        await client.aclose()
+
+
+def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
+    found = tar.extractfile(name)
+    assert found is not None
+    return found
+
+
+async def _hashed(file: IO[bytes], digest: "hashlib._Hash") -> AsyncIterator[bytes]:
+    while chunk := file.read(1024 * 1024):
+        digest.update(chunk)
+        yield chunk
+
+
 async def push_image(
     client: RegistryClient, repository: str, tag: str, layers: list[bytes], config: Mapping[str, Any] | None = None
 ) -> str:
@@ -101,7 +132,12 @@ async def push_image(
         "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"], **(config or {})},
         "rootfs": {"type": "layers", "diff_ids": [one.digest for one in described]},
     }
-    raw_config = canonical_json(document)
+    return await _push(client, repository, tag, described, canonical_json(document))
+
+
+async def _push(
+    client: RegistryClient, repository: str, tag: str, described: list[Descriptor], raw_config: bytes
+) -> str:
     await client.upload(repository, digest_of(raw_config), raw_config)
     manifest = {
         "schemaVersion": 2,

@@ -75,8 +75,11 @@ def options(tmp_path: Path) -> BuilderOptions:
     return BuilderOptions(work_dir=work, egress=EgressRules(["127.0.0.0/8"]))
 
 
+LARGE_BASE_BYTES = 50_000_000
+
+
 class Image:
-    """A built image, read from the registry."""
+    """A built image, read from the registry, without the layers of a large base."""
 
     def __init__(self, manifest: dict[str, Any], config: dict[str, Any], layers: list[bytes]) -> None:
         self.manifest = manifest
@@ -107,6 +110,8 @@ def look_into(client: RegistryClient) -> LookInto:
         config = json.loads(await client.blob(repository, manifest["config"]["digest"]))
         layers = []
         for one in manifest["layers"]:
+            if one["size"] > LARGE_BASE_BYTES:
+                continue
             data = b"".join([chunk async for chunk in client.stream_blob(repository, one["digest"])])
             layers.append(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
         return Image(manifest, config, layers)

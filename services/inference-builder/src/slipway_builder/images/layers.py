@@ -11,8 +11,9 @@ import tarfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final, cast
+from typing import IO, BinaryIO, Final, cast
 
 from slipway_builder.images.protocol import ENDPOINT_UID, FileSource
 from slipway_builder.images.registry.manifests import OCI_LAYER, OCI_LAYER_GZIP, Descriptor
@@ -30,12 +31,12 @@ _TAR_BLOCK: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One member of a layer. `source`: a file whose bytes it gets; `content`: the bytes; neither: a directory."""
+    """One member of a layer: a file when `open` is given, a link when `link` is, else a directory."""
 
     path: PurePosixPath
     """Relative to the root of the image."""
-    source: Path | None = None
-    content: bytes | None = None
+    open: Callable[[], IO[bytes]] | None = None
+    size: int = 0
     link: str | None = None
     mode: int = 0o755
 
@@ -65,7 +66,14 @@ def tree_entries(root: Path, prefix: PurePosixPath, *, skip: frozenset[PurePosix
             elif path.is_dir():
                 yield Entry(prefix / relative)
             else:
-                yield Entry(prefix / relative, source=path, mode=0o755 if path.stat().st_mode & 0o111 else 0o644)
+                found = path.stat()
+                mode = 0o755 if found.st_mode & 0o111 else 0o644
+                yield Entry(prefix / relative, partial(_opened, path), found.st_size, mode=mode)
+
+
+def file_entry(path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> Entry:
+    """A small file."""
+    return Entry(path, partial(io.BytesIO, content), len(content), mode=mode)
 
 
 def write_layer(target: Path, entries: Iterable[Entry], about: str) -> Layer:
@@ -120,7 +128,7 @@ class FileLayer:
             new = set(path.parents[:-1]) - folders
             folders |= new
             head = b"".join(_header(Entry(one)) for one in sorted(new, key=lambda one: one.parts))
-            yield await self._hashed(head + _header(Entry(path, content=b"", mode=0o644), file.size))
+            yield await self._hashed(head + _header(Entry(path, io.BytesIO, file.size, mode=0o644)))
             async for chunk in self._content(path, file):
                 yield chunk
             yield await self._hashed(bytes(-file.size % _TAR_BLOCK))
@@ -185,29 +193,32 @@ class _Packer:
         self._file.write(packed)
 
 
-def _member(entry: Entry, size: int) -> tarfile.TarInfo:
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _member(entry: Entry) -> tarfile.TarInfo:
     member = tarfile.TarInfo(str(entry.path))
     member.uid = member.gid = ENDPOINT_UID
     member.mode = entry.mode
-    member.size = size
+    member.size = entry.size
     if entry.link is not None:
         member.type, member.linkname, member.mode = tarfile.SYMTYPE, entry.link, 0o777
-    elif entry.source is None and entry.content is None:
+    elif entry.open is None:
         member.type = tarfile.DIRTYPE
     return member
 
 
-def _header(entry: Entry, size: int = 0) -> bytes:
-    return _member(entry, size).tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+def _header(entry: Entry) -> bytes:
+    return _member(entry).tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def _add(tar: tarfile.TarFile, entry: Entry) -> None:
-    if entry.source is not None:
-        with entry.source.open("rb") as file:
-            tar.addfile(_member(entry, entry.source.stat().st_size), file)
-    else:
-        content = entry.content or b""
-        tar.addfile(_member(entry, len(content)), io.BytesIO(content))
+    if entry.open is None:
+        tar.addfile(_member(entry))
+        return
+    with entry.open() as file:
+        tar.addfile(_member(entry), file)
 
 
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
@@ -96,10 +97,8 @@ async def push_saved(access: RegistryAccess, repository: str, tag: str, saved: P
             layers = []
             for name in image["Layers"]:
                 digest = hashlib.sha256()
-                await client.upload_stream(
-                    repository, _hashed(_member(tar, name), digest), lambda one=digest: f"sha256:{one.hexdigest()}"
-                )
-                layers.append(Descriptor(OCI_LAYER, f"sha256:{digest.hexdigest()}", tar.getmember(name).size))
+                await client.upload_stream(repository, _hashed(_member(tar, name), digest), partial(_named, digest))
+                layers.append(Descriptor(OCI_LAYER, _named(digest), tar.getmember(name).size))
             return await _push(client, repository, tag, layers, _member(tar, image["Config"]).read())
     finally:
         await client.aclose()
@@ -109,6 +108,10 @@ def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
     found = tar.extractfile(name)
     assert found is not None
     return found
+
+
+def _named(digest: "hashlib._Hash") -> str:
+    return f"sha256:{digest.hexdigest()}"
 
 
 async def _hashed(file: IO[bytes], digest: "hashlib._Hash") -> AsyncIterator[bytes]:

@@ -151,7 +151,8 @@ class RegistryClient:
     ) -> None:
         """Send a blob of any size as it is made. `digest` is asked when all chunks were read.
 
-        `where`: an upload that `mount` opened. An upload that fails or is cancelled is taken back.
+        `where`: an upload that `mount` opened. An upload that fails or is cancelled is taken back, where the registry
+        takes that in the middle of one; others purge it with time.
         """
         where = where or await self._start(repository)
         scopes = frozenset({push(repository)})

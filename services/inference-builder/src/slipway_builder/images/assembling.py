@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from slipway_builder.images.contents import metadata_bytes, safe_file_path, unpack_code
+from slipway_builder.images.code_tree import CodeTree, open_code
+from slipway_builder.images.contents import metadata_bytes
 from slipway_builder.images.found import describe_built, find_built
 from slipway_builder.images.identity import image_tag
 from slipway_builder.images.image_config import extend_config, make_manifest
@@ -71,20 +72,31 @@ class Job:
     registry: RegistryClient
     """The target's."""
     folder: Path
-    """For temporary files; the unpacked code lies in `code`."""
+    """For temporary files."""
     watch: Stopwatch = field(default_factory=Stopwatch)
     tag: str = ""
     """Where the image lies once it is built."""
 
     @property
-    def code(self) -> Path:
-        """The unpacked code."""
-        return self.folder / "code"
-
-    @property
     def server(self) -> Path:
         """The WSGI server's package, where one is brought."""
         return self.folder / "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a version brings into its image."""
+
+    code: CodeTree
+    files: PlacedFiles
+    """Chosen files with their checked places below the work directory."""
+    requirements: str | None
+    """Name of the file whose requirements are to be installed."""
+
+    @property
+    def taken(self) -> frozenset[PurePosixPath]:
+        """Paths of the code that something else takes."""
+        return frozenset({PurePosixPath(METADATA_FILE), *(path for path, _ in self.files)})
 
 
 class Assembler:
@@ -126,13 +138,13 @@ class Assembler:
             job.log(f"This image was built before: {built.reference}")
         return built
 
-    async def unpack(self, job: Job) -> PlacedFiles:
-        """Unpack the code; the chosen files with their checked places. Raises `BuildError`."""
+    async def unpack(self, job: Job) -> Contents:
+        """Read the code, and check where the chosen files go. Raises `BuildError`."""
         with job.watch.step("unpack"):
             return await run_blocking(_unpack, job)
 
     async def assemble(
-        self, job: Job, base: Base, files: PlacedFiles, dependencies: WrittenLayer | None = None
+        self, job: Job, base: Base, contents: Contents, dependencies: WrittenLayer | None = None
     ) -> BuiltImage:
         """Write, mount and push all layers, then the image. `dependencies`: installed under the home directory."""
         with job.watch.step("base"):
@@ -141,7 +153,7 @@ class Assembler:
         mounting = asyncio.create_task(_mount(job, base))
         try:
             with job.watch.step("layers"):
-                written = await run_blocking(write_layers, job, frozenset(path for path, _ in files))
+                written = await run_blocking(_write_layers, job, contents)
             pushed = await mounting
         finally:
             await cancel_and_wait(mounting)
@@ -149,7 +161,7 @@ class Assembler:
         lower = [written.pop(0)] if job.request.spec.wsgi is not None else []
         lower += [dependencies] if dependencies is not None else []
         with job.watch.step("push"):
-            sent = [await _send_files(job, some) for some in _grouped(files)]
+            sent = [await _send_files(job, some) for some in _grouped(contents.files)]
             pushed += sum(one.descriptor.size for one in sent)
             layers = [*(one.layer for one in lower), *sent, *(one.layer for one in written)]
             document = extend_config(config, layers, job.request.spec)
@@ -175,17 +187,14 @@ class Assembler:
         return built
 
 
-def write_layers(job: Job, skip: frozenset[PurePosixPath]) -> list[WrittenLayer]:
-    """The layers that are small enough to lie on the disk: server, code, metadata. Blocking.
-
-    `skip`: paths below the work directory that chosen files take.
-    """
+def _write_layers(job: Job, contents: Contents) -> list[WrittenLayer]:
+    """The layers that are small enough to lie on the disk: server, code, metadata. Blocking."""
     written = []
     if job.request.spec.wsgi is not None:
         write_wsgi_server(job.server)
         entries = tree_entries(job.server, PurePosixPath(WSGI_DIRECTORY.lstrip("/")))
         written.append(written_layer(job.folder / "server.layer", entries, "WSGI server"))
-    entries = tree_entries(job.code, WORK_PATH, skip=skip | {PurePosixPath(METADATA_FILE)})
+    entries = contents.code.entries(WORK_PATH, contents.taken)
     written.append(written_layer(job.folder / "code.layer", [Entry(HOME_PATH), *entries], "code"))
     metadata = file_entry(WORK_PATH / METADATA_FILE, metadata_bytes(job.request.metadata), mode=0o444)
     written.append(written_layer(job.folder / "metadata.layer", [metadata], METADATA_FILE))
@@ -197,10 +206,10 @@ def written_layer(file: Path, entries: Iterable[Entry], about: str) -> WrittenLa
     return WrittenLayer(write_layer(file, entries, about), file)
 
 
-def _unpack(job: Job) -> list[tuple[PurePosixPath, FileSource]]:
-    unpack_code(job.request.code, job.code)
-    root = job.code.resolve()
-    return [(PurePosixPath(safe_file_path(root, one.path).relative_to(root)), one) for one in job.request.files]
+def _unpack(job: Job) -> Contents:
+    code = open_code(job.request.code, job.folder / "code")
+    files = [(code.place(one.path), one) for one in job.request.files]
+    return Contents(code, files, code.requirements())
 
 
 async def _mount(job: Job, base: Base) -> int:

@@ -22,6 +22,8 @@ from slipway_kit.tasks import run_blocking
 
 _GZIP_LEVEL: Final = 1
 """Twice as fast as the next level on code, for a tenth more bytes."""
+_PLAIN_BYTES: Final = 4 * 1024 * 1024
+"""Up to here a layer is not compressed: that takes longer than sending the bytes that it would save."""
 _GZIP_WINDOW: Final = 31
 """With gzip's header, which zlib writes without a time."""
 _BUFFER_BYTES: Final = 256 * 1024
@@ -77,13 +79,13 @@ def file_entry(path: PurePosixPath, content: bytes, *, mode: int = 0o644) -> Ent
 
 
 def write_layer(target: Path, entries: Iterable[Entry], about: str) -> Layer:
-    """Write a compressed layer into a file. Directories on the way to an entry are added. Blocking."""
+    """Write a layer into a file, compressed if it is large. Directories on the way to an entry are added. Blocking."""
     wanted = {entry.path: entry for entry in entries}
     for path in list(wanted):
         for parent in path.parents[:-1]:
             wanted.setdefault(parent, Entry(parent))
     with target.open("wb") as file:
-        packer = _Packer(file)
+        packer = _Packer(file, compress=sum(entry.size for entry in wanted.values()) > _PLAIN_BYTES)
         with tarfile.open(
             fileobj=cast(BinaryIO, packer),
             mode="w|",
@@ -158,19 +160,20 @@ class FileLayer:
 
 
 class _Packer:
-    """Compresses and hashes what is written, into a file."""
+    """Hashes what is written, and compresses it if that is wanted, into a file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, compress: bool) -> None:
         self._file = file
-        self._compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+        self._compressor = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW) if compress else None
         self._plain = hashlib.sha256()
-        self._packed = hashlib.sha256()
+        self._packed = hashlib.sha256() if compress else self._plain
         self._size = 0
 
     @property
     def descriptor(self) -> Descriptor:
-        """Of the compressed bytes, once finished."""
-        return Descriptor(OCI_LAYER_GZIP, f"sha256:{self._packed.hexdigest()}", self._size)
+        """Of the bytes in the file, once finished."""
+        media_type = OCI_LAYER if self._compressor is None else OCI_LAYER_GZIP
+        return Descriptor(media_type, f"sha256:{self._packed.hexdigest()}", self._size)
 
     @property
     def diff_id(self) -> str:
@@ -180,12 +183,17 @@ class _Packer:
     def write(self, data: bytes) -> int:
         """Take some bytes."""
         self._plain.update(data)
-        self._put(self._compressor.compress(data))
+        if self._compressor is None:
+            self._size += len(data)
+            self._file.write(data)
+        else:
+            self._put(self._compressor.compress(data))
         return len(data)
 
     def finish(self) -> None:
         """Write what is held back."""
-        self._put(self._compressor.flush())
+        if self._compressor is not None:
+            self._put(self._compressor.flush())
 
     def _put(self, packed: bytes) -> None:
         self._packed.update(packed)

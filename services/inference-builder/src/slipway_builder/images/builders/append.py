@@ -5,11 +5,9 @@ what is new and not with the image.
 """
 
 from slipway_builder.images.assembling import Assembler
-from slipway_builder.images.contents import requirements_file
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildLog, BuiltImage, CannotBuild, ImageRequest
 from slipway_builder.images.registry.references import parse_reference
-from slipway_kit.tasks import run_blocking
 
 
 class AppendBuilder:
@@ -32,8 +30,7 @@ class AppendBuilder:
             built = await self._assembler.find_built(job, base)
             if built is not None:
                 return built
-            files = await self._assembler.unpack(job)
-            requirements = await run_blocking(requirements_file, job.code)
-            if requirements is not None:
-                raise CannotBuild(f"{requirements.name} has requirements to install.")
-            return await self._assembler.assemble(job, base, files)
+            contents = await self._assembler.unpack(job)
+            if contents.requirements is not None:
+                raise CannotBuild(f"{contents.requirements} has requirements to install.")
+            return await self._assembler.assemble(job, base, contents)

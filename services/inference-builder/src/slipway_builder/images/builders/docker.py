@@ -4,10 +4,9 @@ The engine runs the one command that needs the image; the result is put together
 so nothing else of the container gets into the image, and the base is never pushed again.
 """
 
-from slipway_builder.images.assembling import Assembler, Job, PlacedFiles, WrittenLayer
+from slipway_builder.images.assembling import Assembler, Contents, Job, WrittenLayer
 from slipway_builder.images.builders.docker_engine import Engine
 from slipway_builder.images.builders.installing import InstalledTree, install_requirements
-from slipway_builder.images.contents import requirements_file
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildError, BuildLog, BuiltImage, ImageRequest
 from slipway_builder.images.registry.bases import BASES, Base
@@ -39,12 +38,11 @@ class DockerBuilder:
             built = await self._assembler.find_built(job, base)
             if built is not None:
                 return built
-            files = await self._assembler.unpack(job)
-            requirements = await run_blocking(requirements_file, job.code)
+            contents = await self._assembler.unpack(job)
             installed = None
-            if requirements is not None:
-                installed = await self._install(job, base, requirements.name, files)
-            return await self._assembler.assemble(job, base, files, installed)
+            if contents.requirements is not None:
+                installed = await self._install(job, base, contents, contents.requirements)
+            return await self._assembler.assemble(job, base, contents, installed)
 
     async def _find_base(self, job: Job, reference: ImageReference) -> Base:
         """The base in its registry, else the engine's own copy, pushed once beside the target's images."""
@@ -67,12 +65,12 @@ class DockerBuilder:
         except Unavailable:
             return None
 
-    async def _install(self, job: Job, base: Base, requirements: str, files: PlacedFiles) -> WrittenLayer:
+    async def _install(self, job: Job, base: Base, contents: Contents, requirements: str) -> WrittenLayer:
         with job.watch.step("pull"):
             name = f"{base.registry.access.host}/{base.repository}@{base.digest}"
             access = source_access(parse_reference(name), job.request)
             await self._engine.pull(name, access, job.log)
         with job.watch.step("install"):
-            tree = InstalledTree(job, files)
+            tree = InstalledTree(job, contents)
             await install_requirements(self._engine, name, tree, requirements)
             return await run_blocking(tree.layer)

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Final
 
-from slipway_builder.images.assembling import HOME_PATH, WORK_PATH, Job, PlacedFiles, WrittenLayer, written_layer
+from slipway_builder.images.assembling import HOME_PATH, WORK_PATH, Contents, Job, WrittenLayer, written_layer
 from slipway_builder.images.builders.docker_engine import Engine
 from slipway_builder.images.image_config import USER
-from slipway_builder.images.layers import Entry, tree_entries
-from slipway_builder.images.protocol import HOME_DIRECTORY, METADATA_FILE, WORK_DIRECTORY, BuildError
+from slipway_builder.images.layers import Entry
+from slipway_builder.images.protocol import HOME_DIRECTORY, WORK_DIRECTORY, BuildError
 from slipway_kit.tasks import run_blocking
 
 _LAST_LINES: Final = 12
@@ -35,15 +35,15 @@ _INSTALL: Final = (
 class InstalledTree:
     """The work directory of a container: the code goes in, what was installed comes out."""
 
-    def __init__(self, job: Job, files: PlacedFiles) -> None:
+    def __init__(self, job: Job, contents: Contents) -> None:
         self.job = job
-        self._skip = frozenset({PurePosixPath(METADATA_FILE)} | {path for path, _ in files})
+        self._contents = contents
         self.code_layer = job.folder / "install-code.layer"
         self.result = job.folder / "installed.tar"
 
     def write_code(self) -> None:
         """Write the code as a layer to be unpacked in the container. Blocking."""
-        entries = tree_entries(self.job.code, WORK_PATH)
+        entries = self._contents.code.entries(WORK_PATH)
         written_layer(self.code_layer, [Entry(HOME_PATH), *entries], "code")
 
     def layer(self) -> WrittenLayer:
@@ -54,8 +54,8 @@ class InstalledTree:
 
     def _added(self, tar: tarfile.TarFile) -> Iterator[Entry]:
         """Members below the work directory that are not the code's own; caches are left out."""
-        known = {entry.path for entry in tree_entries(self.job.code, WORK_PATH)}
-        known |= {WORK_PATH / path for path in self._skip}
+        known = {entry.path for entry in self._contents.code.entries(WORK_PATH)}
+        known |= {WORK_PATH / path for path in self._contents.taken}
         for member in tar:
             path = PurePosixPath(member.name)
             if not path.is_relative_to(WORK_PATH) or ".." in path.parts or path in known:

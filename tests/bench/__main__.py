@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.bench import cycles, idle, logs, report, start
+from tests.bench import cycles, idle, images, logs, report, start
 from tests.bench.harness import CALM_LOAD, NOISY_STEAL, Options, Result, SkippedError, machine_facts, steal_ticks
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +23,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Awaitable[Result]]] = MappingProxyT
         "log-delay": logs.log_delay,
         "idle": idle.idle,
         "ready": idle.ready,
+        "images": images.images,
     }
 )
 QUICK_ROUNDS = 2

@@ -94,6 +94,11 @@ def _faketime(config: pytest.Config) -> str | None:
     return None if found else "libfaketime is not installed; apt-get install libfaketime"
 
 
+def _registry(config: pytest.Config) -> str | None:
+    missing = [name for name in ("docker-registry", "htpasswd") if not find_tool(name)]
+    return f"{', '.join(missing)} not installed; apt-get install docker-registry apache2-utils" if missing else None
+
+
 def _kubernetes(config: pytest.Config) -> str | None:
     if os.environ.get("SLIPWAY_TEST_KUBECONFIG"):
         return None
@@ -124,6 +129,7 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "netns": Group("needs network namespaces", _netns),
         "mounts": Group("needs to mount small disks", _mounts),
         "faketime": Group("needs libfaketime", _faketime),
+        "registry": Group("needs Debian's docker-registry", _registry),
         "kubernetes": Group("needs a Kubernetes cluster", _kubernetes),
         "chromium": Group("needs a Chromium browser", _chromium),
         "haproxy": Group("needs HAProxy", _haproxy),

@@ -9,6 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 from slipway_testing.git_servers import git_http_server, git_ssh_server
 from slipway_testing.groups import GROUPS, GroupRules
 from slipway_testing.ports import free_port
+from slipway_testing.registries import registry, secure_registry, token_registry
 from slipway_testing.s3 import moto_endpoint, moto_s3, real_s3
 from slipway_testing.servers import (
     database_url,
@@ -33,8 +34,11 @@ __all__ = [
     "pytest_configure",
     "pytest_xdist_make_scheduler",
     "real_s3",
+    "registry",
+    "secure_registry",
     "server_home",
     "template_database",
+    "token_registry",
     "valkey_server",
     "valkey_url",
     "vh",

@@ -48,31 +48,47 @@ def requirements_file(root: Path) -> Path | None:
     return None
 
 
+def relative_file_path(path: str) -> PurePosixPath:
+    """The path of a chosen file, checked by its text alone. Raises `BuildError`."""
+    found = PurePosixPath(path)
+    parts = found.parts
+    if not parts or found.is_absolute() or path.endswith("/") or ".." in parts or not path.isprintable():
+        raise BuildError(
+            f"The file path {path!r} is not a relative path inside the code; correct it in valohai.yaml.",
+            code="unsafe_file_path",
+        )
+    _refuse_own(path, found)
+    return found
+
+
 def safe_file_path(root: Path, path: str) -> Path:
     """Where a chosen file is put, as an absolute path below `root`, links of the code followed.
 
     Raises `BuildError` when it would leave the tree, or take the place of a directory or of the platform's own files.
     """
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or path.endswith("/") or ".." in parts or not path.isprintable():
-        raise BuildError(
-            f"The file path {path!r} is not a relative path inside the code; correct it in valohai.yaml.",
-            code="unsafe_file_path",
-        )
     base = root.resolve()
-    found = base.joinpath(*parts).resolve()
+    found = base.joinpath(relative_file_path(path)).resolve()
     if not found.is_relative_to(base):
         raise BuildError(
             f"The file path {path!r} leads through a link out of the code; correct it in valohai.yaml.",
             code="unsafe_file_path",
         )
-    if found.relative_to(base).parts[:1] in ((METADATA_FILE,), (".home",)):
-        raise BuildError(f"The file path {path!r} is the platform's own; take another one.", code="unsafe_file_path")
+    _refuse_own(path, PurePosixPath(found.relative_to(base)))
     blocked = next((one for one in found.parents if one != base and one.is_file()), None)
     if found.is_dir() or blocked is not None:
-        taken = "a directory" if blocked is None else f"below {blocked.relative_to(base)}, which is a file,"
-        raise BuildError(f"The file path {path!r} is {taken} in the code; take another one.", code="unsafe_file_path")
+        raise file_path_problem(path, None if blocked is None else PurePosixPath(blocked.relative_to(base)))
     return found
+
+
+def file_path_problem(path: str, blocked: PurePosixPath | None) -> BuildError:
+    """The refusal of a path that the code has as a directory, or below `blocked`, which it has as a file."""
+    taken = "a directory" if blocked is None else f"below {blocked}, which is a file,"
+    return BuildError(f"The file path {path!r} is {taken} in the code; take another one.", code="unsafe_file_path")
+
+
+def _refuse_own(path: str, relative: PurePosixPath) -> None:
+    if relative.parts[:1] in ((METADATA_FILE,), (".home",)):
+        raise BuildError(f"The file path {path!r} is the platform's own; take another one.", code="unsafe_file_path")
 
 
 def metadata_bytes(document: JsonObject) -> bytes:

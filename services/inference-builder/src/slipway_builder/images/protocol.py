@@ -100,7 +100,7 @@ class CannotBuild(SlipwayError):
 class BuildLog(Protocol):
     """Takes the lines that a person who waits for the image reads."""
 
-    def __call__(self, line: str) -> None:
+    def __call__(self, line: str, /) -> None:
         """Add a line."""
         ...
 

@@ -1,0 +1,76 @@
+"""`docker`: installs requirements in a container of the base image, and appends what that wrote.
+
+The engine runs the one command that needs the image; the result is put together in the registry as `append` does it,
+so nothing else of the container gets into the image, and the base is never pushed again.
+"""
+
+from slipway_builder.images.assembling import Assembler, Contents, Job, WrittenLayer
+from slipway_builder.images.builders.docker_engine import Engine
+from slipway_builder.images.builders.installing import InstalledTree, install_requirements
+from slipway_builder.images.options import BuilderOptions
+from slipway_builder.images.protocol import BuildError, BuildLog, BuiltImage, ImageRequest
+from slipway_builder.images.registry.bases import BASES, Base
+from slipway_builder.images.registry.pool import source_access
+from slipway_builder.images.registry.references import ImageReference, parse_reference
+from slipway_kit.errors import Unavailable
+from slipway_kit.tasks import run_blocking
+
+
+class DockerBuilder:
+    """Needs a Docker engine; the registry of the target must be trusted by it (or be on its loopback)."""
+
+    name = "docker"
+
+    def __init__(self, options: BuilderOptions) -> None:
+        self._assembler = Assembler(options)
+        self._engine = Engine(options.docker_socket, options.docker_network)
+
+    async def aclose(self) -> None:
+        """Close the connections to registries and to the engine."""
+        await self._assembler.aclose()
+        await self._engine.aclose()
+
+    async def build(self, request: ImageRequest, log: BuildLog) -> BuiltImage:
+        """Build and push. Raises `BuildError` with pip's last lines for a requirement that does not install."""
+        reference = parse_reference(request.base)
+        async with self._assembler.job(request, log) as job:
+            base = await self._find_base(job, reference)
+            built = await self._assembler.find_built(job, base)
+            if built is not None:
+                return built
+            contents = await self._assembler.unpack(job)
+            installed = None
+            if contents.requirements is not None:
+                installed = await self._install(job, base, contents, contents.requirements)
+            return await self._assembler.assemble(job, base, contents, installed)
+
+    async def _find_base(self, job: Job, reference: ImageReference) -> Base:
+        """The base in its registry, else the engine's own copy, pushed once beside the target's images."""
+        try:
+            return await self._assembler.find_base(job, reference)
+        except (BuildError, Unavailable) as error:
+            found = await self._own_copy(job.request.base)
+            if found is None:
+                raise
+            job.log(f"{error.message} The engine has an image of this name; its copy is taken.")
+        repository = f"{job.request.repository.rpartition('/')[0]}/{BASES}".lstrip("/")
+        tag = found.replace(":", "-")
+        if await job.registry.find_manifest(repository, tag) is None:
+            await self._engine.push(found, repository, tag, job.request.registry, job.log)
+        return await self._assembler.find_base(job, ImageReference(job.request.registry.host, repository, tag, None))
+
+    async def _own_copy(self, name: str) -> str | None:
+        try:
+            return await self._engine.image_id(name)
+        except Unavailable:
+            return None
+
+    async def _install(self, job: Job, base: Base, contents: Contents, requirements: str) -> WrittenLayer:
+        with job.watch.step("pull"):
+            name = f"{base.registry.access.host}/{base.repository}@{base.digest}"
+            access = source_access(parse_reference(name), job.request)
+            await self._engine.pull(name, access, job.log)
+        with job.watch.step("install"):
+            tree = InstalledTree(job, contents)
+            await install_requirements(self._engine, name, tree, requirements)
+            return await run_blocking(tree.layer)

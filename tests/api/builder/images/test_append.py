@@ -1,0 +1,252 @@
+"""`append` against a real registry."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from slipway_builder.images.builders.append import AppendBuilder
+from slipway_builder.images.options import BuilderOptions
+from slipway_builder.images.protocol import BuildError, CannotBuild, FileSource, RegistryAccess
+from slipway_builder.images.registry.client import RegistryClient
+from slipway_builder.images.registry.manifests import OCI_INDEX, canonical_json
+from slipway_kit.egress import EgressRules
+from slipway_kit.errors import Unavailable
+from slipway_testing.conformance.image_builder import ImageBuilderConformance
+from slipway_testing.image_requests import Requests, access_to, busybox_layer, file_source, push_image
+from slipway_testing.registries import Registry
+from tests.api.builder.images.conftest import LookInto
+
+pytestmark = pytest.mark.registry
+
+
+@pytest.fixture
+async def builder(options: BuilderOptions) -> AsyncIterator[AppendBuilder]:
+    made = AppendBuilder(options)
+    yield made
+    await made.aclose()
+    assert options.work_dir is not None
+    assert list(options.work_dir.iterdir()) == []
+
+
+class TestAppend(ImageBuilderConformance):
+    """The suite."""
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+async def test_the_image_says_how_it_is_run(
+    builder: AppendBuilder, requests: Requests, look_into: LookInto, client: RegistryClient
+) -> None:
+    base = await push_image(
+        client,
+        "bases/busy",
+        "1",
+        [busybox_layer()],
+        {
+            "Entrypoint": ["/entry"],
+            "User": "root",
+            "Env": ["PATH=/opt/bin:/bin", "A=b=c"],
+            "Healthcheck": {"Test": ["CMD", "x"]},
+            "Labels": {"kept": "yes"},
+        },
+    )
+    built = await builder.build(requests.make(base=f"{requests.access.host}/bases/busy:1"), _quiet)
+    image = await look_into(built)
+    config = image.config["config"]
+    assert built.base_digest == base
+    assert "Entrypoint" not in config
+    assert "Healthcheck" not in config
+    assert config["Cmd"] == list(built.command)
+    assert (config["User"], config["WorkingDir"]) == ("10001:10001", "/valohai")
+    assert config["Env"] == ["PATH=/valohai/.home/.local/bin:/opt/bin:/bin", "A=b=c", "HOME=/valohai/.home"]
+    assert config["ExposedPorts"] == {"8000/tcp": {}}
+    assert config["Labels"] == {"kept": "yes"}
+    assert image.manifest["annotations"]["org.opencontainers.image.base.digest"] == base
+    assert len(image.config["rootfs"]["diff_ids"]) == len(image.manifest["layers"]) == len(image.layers)
+    for diff_id, layer in zip(image.config["rootfs"]["diff_ids"], image.layers, strict=True):
+        assert diff_id == f"sha256:{sha256(layer).hexdigest()}"
+    members = image.members()
+    for name in ("valohai", "valohai/.home", "valohai/serve.sh", "valohai/valohai-metadata.json"):
+        assert (members[name][0].uid, members[name][0].gid, members[name][0].mtime) == (10001, 10001, 0)
+    assert members["valohai/valohai-metadata.json"][0].mode == 0o444
+
+
+async def test_requirements_are_left_to_another_builder(builder: AppendBuilder, requests: Requests) -> None:
+    with pytest.raises(CannotBuild, match="requirements-deployment"):
+        await builder.build(requests.make(code={"requirements-deployment.txt": b"numpy\n"}), _quiet)
+
+
+async def test_onbuild_is_left_to_another_builder(
+    builder: AppendBuilder, requests: Requests, client: RegistryClient
+) -> None:
+    await push_image(client, "bases/onbuild", "1", [busybox_layer()], {"OnBuild": ["RUN true"]})
+    with pytest.raises(CannotBuild, match="ONBUILD"):
+        await builder.build(requests.make(base=f"{requests.access.host}/bases/onbuild:1"), _quiet)
+
+
+async def test_wsgi_brings_its_server(builder: AppendBuilder, requests: Requests, look_into: LookInto) -> None:
+    request = requests.make(spec=lambda spec: spec.model_copy(update={"wsgi": "app:app", "server_command": ()}))
+    image = await look_into(await builder.build(request, _quiet))
+    assert "valohai/.home/.slipway/waitress/__main__.py" in image.members()
+    assert "PYTHONPATH=/valohai/.home/.slipway" in image.config["config"]["Env"]
+
+
+async def test_large_files_are_layers_of_their_own_and_stay(
+    builder: AppendBuilder, requests: Requests, look_into: LookInto
+) -> None:
+    large, other = file_source("a.bin", os.urandom(9_000_000)), file_source("b.bin", os.urandom(9_000_000))
+    small = (file_source("c.bin", b"c"), file_source("d.bin", b"d"))
+    first = await look_into(await builder.build(requests.make(files=(large, other, *small)), _quiet))
+    changed = requests.make(files=(large, replace(large, path="b.bin"), *small))
+    second = await look_into(await builder.build(changed, _quiet))
+    assert len(first.layers) == len(second.layers) == 1 + 3 + 2
+    same = [one == two for one, two in zip(first.layers, second.layers, strict=True)]
+    assert same == [True, True, False, True, True, True]
+
+
+async def test_a_base_from_another_registry_is_copied_once(
+    builder: AppendBuilder,
+    requests: Requests,
+    client: RegistryClient,
+    secure_registry: Registry,
+    foreign_base: str,
+    look_into: LookInto,
+) -> None:
+    requests.sources = (access_to(secure_registry),)
+    lines: list[str] = []
+    group = f"copies{os.getpid()}"
+    made = await asyncio.gather(
+        *(
+            builder.build(requests.make(base=foreign_base, repository=f"{group}/{number}"), lines.append)
+            for number in range(3)
+        )
+    )
+    assert len({one.digest for one in made}) == 1
+    assert sum("Copying" in line for line in lines) == 1
+    assert await client.tags(f"{group}/bases") == [made[0].base_digest.replace(":", "-")]
+    assert (await look_into(made[0])).members()["etc/foreign"][1] == b"yes"
+
+
+async def test_a_base_that_is_read_from_an_index(
+    builder: AppendBuilder, requests: Requests, client: RegistryClient
+) -> None:
+    digest = await push_image(client, "bases/many", "amd64", [busybox_layer()])
+    index = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [
+            {
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": digest,
+                "size": len((await client.manifest("bases/many", digest)).raw),
+                "platform": {"os": "linux", "architecture": "amd64"},
+            }
+        ],
+    }
+    await client.put_manifest("bases/many", "all", canonical_json(index), OCI_INDEX)
+    base = f"{requests.access.host}/bases/many:all"
+    assert (await builder.build(requests.make(base=base), _quiet)).base_digest == digest
+    with pytest.raises(BuildError, match=r"linux/arm64.*linux/amd64"):
+        await builder.build(replace(requests.make(base=base), platform="linux/arm64"), _quiet)
+
+
+async def test_a_registry_that_is_not_trusted_or_away(
+    builder: AppendBuilder, requests: Requests, secure_registry: Registry, foreign_base: str, free_port: int
+) -> None:
+    requests.sources = (replace(access_to(secure_registry), ca_file=None),)
+    with pytest.raises(Unavailable, match="not trusted"):
+        await builder.build(requests.make(base=foreign_base), _quiet)
+    away = RegistryAccess(f"127.0.0.1:{free_port}", plain_http=True)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await builder.build(replace(requests.make(), registry=away, base=f"{away.host}/x"), _quiet)
+
+
+async def test_a_wrong_password_is_named(
+    builder: AppendBuilder, requests: Requests, secure_registry: Registry, foreign_base: str
+) -> None:
+    requests.sources = (replace(access_to(secure_registry), password="wrong"),)
+    with pytest.raises(BuildError, match="login slipway"):
+        await builder.build(requests.make(base=foreign_base), _quiet)
+
+
+async def test_a_base_in_a_network_that_is_not_allowed(
+    options: BuilderOptions, requests: Requests, foreign_base: str
+) -> None:
+    builder = AppendBuilder(replace(options, egress=EgressRules()))
+    try:
+        with pytest.raises(BuildError, match="may not be reached"):
+            await builder.build(requests.make(base=foreign_base), _quiet)
+    finally:
+        await builder.aclose()
+
+
+async def test_the_push_goes_to_a_registry_with_tls_and_a_login(
+    builder: AppendBuilder, requests: Requests, secure_registry: Registry, secure_client: RegistryClient, base: str
+) -> None:
+    """And the base comes from another one, which has neither."""
+    requests.sources = (requests.access,)
+    requests.access = access_to(secure_registry)
+    built = await builder.build(requests.make(base=base, repository="pushed/one"), _quiet)
+    assert (await secure_client.manifest("pushed/one", built.digest)).digest == built.digest
+
+
+MEASURE = """
+import asyncio, resource, sys
+from pathlib import Path
+from slipway_builder.images.builders.append import AppendBuilder
+from slipway_builder.images.options import BuilderOptions
+from slipway_builder.images.protocol import FileSource, RegistryAccess
+from slipway_testing.image_requests import Requests
+
+async def chunks(path):
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+async def main(host, base, folder, size):
+    builder = AppendBuilder(BuilderOptions(work_dir=Path(folder)))
+    requests = Requests(RegistryAccess(host, plain_http=True), base, Path(folder))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = Path(folder) / "model"
+    files = (FileSource("model.bin", int(size), None, lambda: chunks(model)),)
+    await builder.build(requests.make(files=files), lambda line: None)
+    await builder.aclose()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_memory_stays_flat_with_a_large_file(requests: Requests, base: str, tmp_path: Path) -> None:
+    """200 MB here; 10 GiB with SLIPWAY_CHAOS=full. What is allowed does not depend on the size."""
+    size = 10 * 1024**3 if os.environ.get("SLIPWAY_CHAOS") == "full" else 200_000_000
+    with (tmp_path / "model").open("wb") as file:
+        file.truncate(size)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MEASURE, requests.access.host, base, str(tmp_path), str(size), stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert int(output) < 40_000, f"the build of a {size} byte file took {int(output)} KiB more memory"
+
+
+async def test_a_file_that_grows_while_it_is_read(builder: AppendBuilder, requests: Requests) -> None:
+    longer = file_source("model.bin", b"x" * 3000, size=2000)
+    with pytest.raises(Unavailable, match="2000 bytes"):
+        await builder.build(requests.make(files=(longer,)), _quiet)
+
+
+async def test_a_file_with_other_content_than_its_datum(builder: AppendBuilder, requests: Requests) -> None:
+    good = file_source("model.bin", b"good")
+    evil = file_source("model.bin", b"evil")
+    with pytest.raises(Unavailable, match="content"):
+        await builder.build(requests.make(files=(FileSource("model.bin", 4, good.sha256, evil.open),)), _quiet)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -202,6 +203,7 @@ class RunningBuilder:
         model: bytes | None = None,
         command: str = "python3 server.py 8000",
         replicas: int = 1,
+        image: str = "slipway-test/python:bookworm",
         **more: Any,
     ) -> dict[str, Any]:
         files: tuple[EndpointFile, ...] = ()
@@ -211,7 +213,7 @@ class RunningBuilder:
             files = (
                 EndpointFile(name="model", path="model.txt", datum_id=datum, datum_name="model-7.txt", size=len(model)),
             )
-        spec = EndpointSpec(name="greet", image="python:3.12-slim", server_command=(command,), files=files)
+        spec = EndpointSpec(name="greet", image=image, server_command=(command,), files=files)
         draft = VersionDraft(
             id=uuid4(),
             deployment_id=deployment_id,
@@ -272,7 +274,9 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
         generate_keypair(tmp_path / f"{name}.pem", trusted / f"{name}.pub.pem")
 
     @asynccontextmanager
-    async def run(*, ends_with_builder: bool = True, **more: Any) -> AsyncIterator[RunningBuilder]:
+    async def run(
+        *, kind: TargetKind = TargetKind.PROCESS, ends_with_builder: bool = True, **more: Any
+    ) -> AsyncIterator[RunningBuilder]:
         async with ServedApp(gateway.app()) as served:
             origin = served.url
             gateway.origin = origin
@@ -284,6 +288,10 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
                     "neighbours": {"gateway": origin},
                     "http": {"internal_port": 0},
                     "work_dir": tmp_path / "work",
+                    "docker": {
+                        "installation": database_url[-12:],
+                        "network": os.environ.get("SLIPWAY_TEST_DOCKER_NETWORK", ""),
+                    },
                     "process": {"home": tmp_path / "serving", "ends_with_builder": ends_with_builder},
                     **more,
                 }
@@ -292,7 +300,7 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
             db = Database(settings.database.url.get_secret_value(), schema="builder", pool_size=1)
             async with db.transaction() as session:
                 target_id = await TargetService(session).ensure(
-                    "local", TargetKind.PROCESS, "http://127.0.0.1:8001", ROUTER_TOKEN, {}
+                    "local", kind, "http://127.0.0.1:8001", ROUTER_TOKEN, {}
                 )
             await db.close()
             token = ServiceSigner("gateway", load_private(tmp_path / "gateway.pem")).token("builder")

@@ -32,7 +32,8 @@ def schema_apps() -> Apps:
 
 def background(context: GatewayContext) -> Sequence[BackgroundTask]:
     """Loops, event relay and what is written in batches."""
-    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=[ConsumerRef(name, "gateway-events") for name in ("scheduler", "builder")])
+    consumers = [ConsumerRef(name, "gateway-events") for name in ("scheduler", "builder")]
+    relay = EventRelay(context.db, context.redis, SCHEMA, consumers=consumers)
     uploads = context.settings.uploads
     aborts = AbortUploads(context.db, context.data.stores, context.clock, uploads.abandoned_after)
     sweeps = SweepStores(

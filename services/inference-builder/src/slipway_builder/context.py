@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -17,6 +18,7 @@ from slipway_builder.aliases.service import AliasService
 from slipway_builder.database import MIGRATIONS, SCHEMA
 from slipway_builder.deployments.service import DeploymentService
 from slipway_builder.endpoints.service import EndpointService
+from slipway_builder.images.builders.docker_engine import Engine
 from slipway_builder.keys.service import KeyService
 from slipway_builder.materials import MaterialsClient
 from slipway_builder.observe.service import ObserveService
@@ -89,6 +91,7 @@ class BuilderContext:
     verifier: ServiceVerifier
     materials: MaterialsClient
     transfers: ClientSession
+    engine: Engine
     factory: Factory
     clock: Clock
     metrics: ServiceMetrics
@@ -118,6 +121,11 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
             stack.push_async_callback(ProcessTarget(settings.process.home).end_all)
         pool = TargetPool(_of_this_installation(settings))
         stack.push_async_callback(pool.aclose)
+        engine = Engine(
+            settings.docker.socket if settings.docker else Path("/var/run/docker.sock"),
+            settings.docker.network if settings.docker else "",
+        )
+        stack.push_async_callback(engine.aclose)
         settings.work_dir.mkdir(parents=True, exist_ok=True)
         doorbell = Doorbell(db)
         yield BuilderContext(
@@ -128,6 +136,7 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
             verifier=verifier,
             materials=MaterialsClient(gateway),
             transfers=transfers,
+            engine=engine,
             factory=Factory(db, RoutingDesk(db, doorbell, clock), pool, clock),
             clock=clock,
             metrics=ServiceMetrics(CollectorRegistry(), NAME),
@@ -136,8 +145,8 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
 
 
 def _of_this_installation(settings: BuilderSettings) -> dict[str, dict[str, Any]]:
-    process = settings.process
-    return {} if process is None else {TargetKind.PROCESS: process.model_dump(mode="json")}
+    kinds = {TargetKind.PROCESS: settings.process, TargetKind.DOCKER: settings.docker}
+    return {kind: local.model_dump(mode="json") for kind, local in kinds.items() if local is not None}
 
 
 def _factory(request: Request) -> Factory:

@@ -25,6 +25,16 @@ class ProcessTargetSettings(Group):
     """Folders of the platform that no server may see."""
 
 
+class DockerTargetSettings(Group):
+    """What this installation adds to targets of the kind `docker`."""
+
+    socket: Path = Path("/var/run/docker.sock")
+    installation: str
+    """Tells this platform's containers from those of others on the same engine."""
+    network: str = ""
+    """Docker network of endpoints and builds; empty = the engine's own choice."""
+
+
 class BuilderSettings(ServiceSettings):
     """Everything that inference-builder is told."""
 
@@ -40,4 +50,6 @@ class BuilderSettings(ServiceSettings):
     """Images that one process builds at a time."""
     process: ProcessTargetSettings | None = None
     """None = this installation serves no endpoints as processes."""
+    docker: DockerTargetSettings | None = None
+    """None = this installation serves no endpoints by a Docker engine."""
     keep_counts_days: int = Field(default=90, ge=1)

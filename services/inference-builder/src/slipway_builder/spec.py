@@ -19,6 +19,7 @@ from slipway_builder.observe.loops import ForgetCountsLoop
 from slipway_builder.routing.api import router as routers_router
 from slipway_builder.settings import BuilderSettings
 from slipway_builder.targets.api import router as targets_router
+from slipway_builder.targets.docker.images import HostImages
 from slipway_builder.versions.api import router as versions_router
 from slipway_db import LoopRunner, described_only, health_router, sessions
 from slipway_events import EventConsumer
@@ -80,7 +81,7 @@ def background(context: BuilderContext) -> Sequence[BackgroundTask]:
         context.doorbell,
         context.materials,
         context.transfers,
-        BuildersOfTargets(db, factory.pool),
+        BuildersOfTargets(db, factory.pool, HostImages(context.engine, context.settings.work_dir)),
         context.settings.work_dir,
         context.clock,
     )

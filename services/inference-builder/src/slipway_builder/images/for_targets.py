@@ -2,6 +2,8 @@
 
 from slipway_builder.images.building import BuildInput
 from slipway_builder.images.protocol import BuildLog, BuiltImage, CannotBuild
+from slipway_builder.targets.docker.images import HostImages
+from slipway_builder.targets.docker.target import DockerTarget
 from slipway_builder.targets.pool import TargetPool
 from slipway_builder.targets.process.target import ProcessTarget
 from slipway_builder.targets.store import TargetStore
@@ -9,11 +11,12 @@ from slipway_db import Database
 
 
 class BuildersOfTargets:
-    """A process target makes its bundles itself."""
+    """A process target makes its bundles itself; a host with an engine has that make its images."""
 
-    def __init__(self, db: Database, pool: TargetPool) -> None:
+    def __init__(self, db: Database, pool: TargetPool, host_images: HostImages) -> None:
         self._db = db
         self._pool = pool
+        self._host_images = host_images
 
     async def build(self, wanted: BuildInput, log: BuildLog) -> tuple[str, BuiltImage]:
         """Build for the target of the image. Raises as `ImageBuilder.build` does."""
@@ -24,4 +27,6 @@ class BuildersOfTargets:
         target = self._pool.open(record)
         if isinstance(target, ProcessTarget):
             return target.bundles.name, await target.bundles.build(wanted, log)
+        if isinstance(target, DockerTarget):
+            return self._host_images.name, await self._host_images.build(wanted, log)
         raise CannotBuild(f"No builder makes images for targets of the kind {record.kind}.")

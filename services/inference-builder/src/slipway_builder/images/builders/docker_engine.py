@@ -58,6 +58,20 @@ class Engine:
         log(f"Pulling {name} into the engine")
         await self._follow(self._docker().images.pull(name, auth=_login(access), stream=True), name)
 
+    async def pull_public(self, name: str, log: BuildLog) -> None:
+        """Have an image by the name that its user gave it. Raises `BuildError` when there is none or it is denied."""
+        log(f"Pulling {name} into the engine")
+        try:
+            await self._follow(self._docker().images.pull(name, stream=True), name)
+        except Unavailable as error:
+            raise BuildError(f"The image {name} cannot be pulled. {error.message}", code="image_missing") from error
+
+    async def commit(self, container: DockerContainer, repository: str, tag: str) -> str:
+        """Keep a container's files as an image; returns its id."""
+        async with self._answering():
+            made = await container.commit(repository=repository, tag=tag)
+        return str(made["Id"])
+
     async def push(self, image: str, repository: str, tag: str, access: RegistryAccess, log: BuildLog) -> None:
         """Push an image that only the engine has."""
         target = f"{access.host}/{repository}"

@@ -68,7 +68,7 @@ class Bundles:
         try:
             await asyncio.to_thread(contents.unpack_code, wanted.code, part)
             for file in wanted.files:
-                await _write(file, part)
+                await write_file(file, part)
             await asyncio.to_thread(contents.write_metadata, part, wanted.metadata)
             (part / ".home").mkdir(exist_ok=True)
             try:
@@ -110,7 +110,8 @@ class Bundles:
         return digest
 
 
-async def _write(file: FileSource, root: Path) -> None:
+async def write_file(file: FileSource, root: Path) -> None:
+    """Write a chosen file to its place. Raises `BuildError` for a bad path, `Unavailable` when it arrived damaged."""
     path = contents.safe_file_path(root, file.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The target kind `docker`: containers of the engine of one host."""

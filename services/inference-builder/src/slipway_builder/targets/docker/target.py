@@ -103,7 +103,7 @@ class DockerTarget:
                         continue
                     raise
             state = container._container["State"]
-            if not state["Running"]:
+            if state["Restarting"] or not state["Running"]:  # the engine calls one that waits for its restart running
                 self._exit_codes[one["Id"]] = state["ExitCode"]
             found[UUID(one["Labels"][ENDPOINT])] = await _observation(
                 container._container, lines, self._exit_codes.get(one["Id"])
@@ -224,7 +224,8 @@ async def _observation(inspected: Mapping[str, Any], lines: list[str], exit_code
     labels, state = inspected["Config"]["Labels"], inspected["State"]
     port = int(labels[PORT])
     bound = (inspected["NetworkSettings"]["Ports"] or {}).get(f"{port}/tcp") or []
-    address = Address("127.0.0.1", int(bound[0]["HostPort"])) if state["Running"] and bound else None
+    runs = state["Running"] and not state["Restarting"]
+    address = Address("127.0.0.1", int(bound[0]["HostPort"])) if runs and bound else None
     answers = address is not None and await _takes_connections(inspected, port)
     problem, detail = None, ""
     if not answers:

@@ -4,6 +4,7 @@ The same data makes the settings objects of services that share a process, and t
 that have a process each.
 """
 
+import hashlib
 import json
 import os
 import socket
@@ -147,6 +148,7 @@ def service_settings(
             **with_servers("builder"),
             "neighbours": neighbours,
             "work_dir": str(home.serving / "builds"),
+            "docker": {"installation": hashlib.sha256(str(home.root).encode()).hexdigest()[:16]},
             "process": {"home": str(home.serving), "ends_with_builder": True, "hidden": [str(home.root)]},
         },
         "worker": {

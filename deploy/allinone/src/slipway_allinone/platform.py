@@ -28,6 +28,7 @@ from slipway_allinone.processes import ChildProcess, Program, running
 from slipway_allinone.provision import OWNERS, Credentials, first_accounts, local_target, make_keys, prepare_database
 from slipway_allinone.runs import end_zygote, running_attempts, zygote_pid
 from slipway_builder.spec import SPEC as BUILDER
+from slipway_builder.targets.docker.target import engine_answers
 from slipway_db import Database, role_of
 from slipway_db.database import url_for_role
 from slipway_gateway.spec import SPEC as GATEWAY
@@ -37,6 +38,7 @@ from slipway_kit.service import ServiceSpec, Supervisor
 from slipway_kit.tasks import cancel_and_wait
 from slipway_logs.spec import SPEC as LOGS
 from slipway_scheduler.spec import SPEC as SCHEDULER
+from slipway_schemas.inference.statuses import TargetKind
 from slipway_worker.spec import SPEC as WORKER
 
 _log = get_logger()
@@ -168,8 +170,10 @@ class Platform:
 
     async def _local_target(self, servers: _Servers) -> UUID:
         builder = Database(servers.database_urls["builder"], schema="builder", pool_size=1)
+        docker = self._options.runtime in {"auto", "docker"} and await engine_answers()
+        kind = TargetKind.DOCKER if docker else TargetKind.PROCESS
         try:
-            return await local_target(builder, self._home, self._options.endpoints_url)
+            return await local_target(builder, self._home, self._options.endpoints_url, kind)
         finally:
             await builder.close()
 

@@ -126,8 +126,8 @@ async def _local_environment(scheduler: Database, home: Home, networks: tuple[st
         file.write(token)
 
 
-async def local_target(builder: Database, home: Home, endpoints_url: str) -> UUID:
+async def local_target(builder: Database, home: Home, endpoints_url: str, kind: TargetKind) -> UUID:
     """The deployment target that serves endpoints on this machine; its URL follows the command line."""
     token = home.secret("router-token").read_text()
     async with builder.transaction() as session:
-        return await TargetService(session).ensure(TARGET, TargetKind.PROCESS, endpoints_url, token, {})
+        return await TargetService(session).ensure(TARGET, kind, endpoints_url, token, {})

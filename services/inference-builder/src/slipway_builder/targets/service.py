@@ -56,12 +56,14 @@ class TargetService:
     async def ensure(
         self, name: str, kind: TargetKind, public_url: str, router_token: str, settings: dict[str, Any]
     ) -> UUID:
-        """The target of an installation on one machine: made at the first start, kept in line at later ones."""
+        """The target of an installation on one machine: made at the first start, kept in line at later ones.
+
+        Its kind stays what it was: what its endpoints are made of cannot be served by another kind.
+        """
         for target in await self._store.all():
             if target.name == name:
                 await self._store.update(
                     target.id,
-                    kind=kind,
                     public_url=public_url,
                     router_token_hash=_hash(router_token),
                     settings=settings,

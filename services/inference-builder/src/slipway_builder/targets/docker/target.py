@@ -26,6 +26,8 @@ FINGERPRINT: Final = "slipway.fingerprint"
 PORT: Final = "slipway.port"
 MEMORY: Final = "slipway.memory"
 
+_GOING: Final = (404, 409)
+"""What the engine answers about a container that is gone, or is being removed."""
 _CALL_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10
 _QUIET_SECONDS: Final = 10.0
@@ -77,7 +79,7 @@ class DockerTarget:
                     made = await docker.containers.create(self._config(revision, fingerprint), name=_name(revision))
                 except DockerError as error:
                     if error.status != 404:
-                        raise
+                        raise Unavailable(f"The Docker engine on {self._socket} refused: {error.message}") from error
                     self._refused[revision.endpoint_id] = (revision.generation, _image_words(revision, error))
                     return
                 await made.start()
@@ -99,7 +101,7 @@ class DockerTarget:
                     container = await docker.containers.get(one["Id"])
                     lines = await container.log(stdout=True, stderr=True, tail=_LAST_LINES)
                 except DockerError as error:
-                    if error.status == 404:  # it went while we looked
+                    if error.status in _GOING:  # it went while we looked
                         continue
                     raise
             state = container._container["State"]
@@ -196,12 +198,27 @@ class DockerTarget:
         try:
             yield self._client
         except DockerError as error:
-            if error.status == 404:
+            if error.status in _GOING:
                 raise
             raise Unavailable(f"The Docker engine on {self._socket} refused: {error.message}") from error
         except (*TRANSFER_ERRORS, OSError) as error:
             reason = str(error) or type(error).__name__
             raise Unavailable(f"The Docker engine on {self._socket} does not answer: {reason}.") from error
+
+
+async def engine_answers(socket: Path = Path("/var/run/docker.sock")) -> bool:
+    """Whether this host has an engine that this user may use."""
+    if not socket.exists():
+        return False
+    target = DockerTarget(socket, "")
+    try:
+        async with asyncio.timeout(_CALL_SECONDS):
+            (engine,) = await target.check()
+            return engine.ok
+    except TimeoutError:
+        return False
+    finally:
+        await target.aclose()
 
 
 def open_target(_id: UUID, _settings: Mapping[str, Any], local: Mapping[str, Any]) -> DockerTarget:
@@ -216,7 +233,7 @@ async def _end(docker: aiodocker.Docker, container_id: str) -> None:
             await container.stop(t=_STOP_SECONDS)
         await container.delete(force=True, v=True)
     except DockerError as error:
-        if error.status != 404:
+        if error.status not in _GOING:
             raise
 
 

@@ -289,7 +289,8 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
                     "http": {"internal_port": 0},
                     "work_dir": tmp_path / "work",
                     "docker": {
-                        "installation": database_url[-12:],
+                        "installation": tmp_path.name,
+                        "ends_with_builder": ends_with_builder,
                         "network": os.environ.get("SLIPWAY_TEST_DOCKER_NETWORK", ""),
                     },
                     "process": {"home": tmp_path / "serving", "ends_with_builder": ends_with_builder},

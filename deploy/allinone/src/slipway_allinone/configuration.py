@@ -148,7 +148,10 @@ def service_settings(
             **with_servers("builder"),
             "neighbours": neighbours,
             "work_dir": str(home.serving / "builds"),
-            "docker": {"installation": hashlib.sha256(str(home.root).encode()).hexdigest()[:16]},
+            "docker": {
+                "installation": hashlib.sha256(str(home.root).encode()).hexdigest()[:16],
+                "ends_with_builder": True,
+            },
             "process": {"home": str(home.serving), "ends_with_builder": True, "hidden": [str(home.root)]},
         },
         "worker": {

@@ -23,7 +23,8 @@ from slipway_builder.keys.service import KeyService
 from slipway_builder.materials import MaterialsClient
 from slipway_builder.observe.service import ObserveService
 from slipway_builder.routing.desk import RoutingDesk
-from slipway_builder.settings import BuilderSettings
+from slipway_builder.settings import BuilderSettings, DockerTargetSettings
+from slipway_builder.targets.docker.target import DockerTarget
 from slipway_builder.targets.pool import TargetPool
 from slipway_builder.targets.process.target import ProcessTarget
 from slipway_builder.targets.service import TargetService
@@ -32,8 +33,10 @@ from slipway_db import Database, Doorbell, HealthBoard, check_schema
 from slipway_events import connect_redis
 from slipway_kit.auth import ACTOR_HEADER, ServiceSigner, ServiceVerifier
 from slipway_kit.clock import Clock, SystemClock
+from slipway_kit.errors import SlipwayError
 from slipway_kit.http import Neighbour
 from slipway_kit.keys import load_private, load_trusted
+from slipway_kit.logging import get_logger
 from slipway_kit.metrics import ServiceMetrics
 from slipway_kit.transfer import ClientSession, transfer_session
 from slipway_schemas.inference.statuses import TargetKind
@@ -119,6 +122,8 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
         transfers = await stack.enter_async_context(transfer_session())
         if settings.process is not None and settings.process.ends_with_builder:
             stack.push_async_callback(ProcessTarget(settings.process.home).end_all)
+        if settings.docker is not None and settings.docker.ends_with_builder:
+            stack.push_async_callback(_end_containers, settings.docker)
         pool = TargetPool(_of_this_installation(settings))
         stack.push_async_callback(pool.aclose)
         engine = Engine(
@@ -142,6 +147,18 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
             metrics=ServiceMetrics(CollectorRegistry(), NAME),
             health=HealthBoard(NAME, version("slipway-inference-builder"), db, clock),
         )
+
+
+async def _end_containers(settings: DockerTargetSettings) -> None:
+    if not settings.socket.exists():
+        return
+    target = DockerTarget(settings.socket, settings.installation)
+    try:
+        await target.end_all()
+    except SlipwayError as error:
+        get_logger().warning("containers_not_ended", error=error.message)
+    finally:
+        await target.aclose()
 
 
 def _of_this_installation(settings: BuilderSettings) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,8 @@ class DockerTargetSettings(Group):
     socket: Path = Path("/var/run/docker.sock")
     installation: str
     """Tells this platform's containers from those of others on the same engine."""
+    ends_with_builder: bool = False
+    """Delete all containers when the builder stops in order, as on one machine that is switched off."""
     network: str = ""
     """Docker network of endpoints and builds; empty = the engine's own choice."""
 

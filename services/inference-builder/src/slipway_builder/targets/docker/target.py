@@ -142,6 +142,12 @@ class DockerTarget:
             await self._client.close()
             self._client = None
 
+    async def end_all(self) -> None:
+        """Delete every container of this installation, as when the machine is switched off."""
+        found = await self._containers()
+        async with self._answering() as docker:
+            await asyncio.gather(*(_end(docker, one["Id"]) for one in found))
+
     async def _containers(self) -> list[dict[str, Any]]:
         filters = json.dumps({"label": [f"{INSTALLATION}={self._installation}"]})
         async with self._answering() as docker:

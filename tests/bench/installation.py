@@ -68,7 +68,8 @@ async def start_up(home: Path, *arguments: str) -> UpProcess:
     began = time.perf_counter()
     with (home.parent / f"{home.name}.out").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(str(SLIPWAY), "up", "--home", str(home), "--port", str(port), "--stop-runs", *arguments),
+            *(str(SLIPWAY), "up", "--home", str(home), "--port", str(port)),
+            *("--inference-port", str(unused_port()), "--stop-runs", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,

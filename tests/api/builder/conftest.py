@@ -268,6 +268,7 @@ Start = Callable[..., AbstractAsyncContextManager[RunningBuilder]]
 def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
     """Start a builder; again on the same database and home after it was ended."""
     gateway = SmallGateway()
+    installation = uuid4().hex
     gateway.add_commit("c0ffee", {"server.py": SERVER})
     trusted = tmp_path / "trusted"
     for name in ("builder", "gateway"):
@@ -289,7 +290,7 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
                     "http": {"internal_port": 0},
                     "work_dir": tmp_path / "work",
                     "docker": {
-                        "installation": tmp_path.name,
+                        "installation": installation,
                         "ends_with_builder": ends_with_builder,
                         "network": os.environ.get("SLIPWAY_TEST_DOCKER_NETWORK", ""),
                     },

@@ -28,6 +28,7 @@ class Platform:
     runtime: str
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slipway-e2e-")))
     port: int = field(default_factory=unused_port)
+    inference_port: int = field(default_factory=unused_port)
     repositories: Path | None = None
     processes: str = "split"
     environment: dict[str, str] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Platform:
             self._process = subprocess.Popen(
                 [
                     *(str(SLIPWAY), "up", "--home", str(self.home), "--port", str(self.port)),
+                    *("--inference-port", str(self.inference_port)),
                     *("--runtime", self.runtime, "--processes", self.processes, "--slots", "4", "--stop-runs", *local),
                     *self.options,
                 ],

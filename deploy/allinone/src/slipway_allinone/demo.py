@@ -19,6 +19,7 @@ from slipway_kit.http import OutsideError, outside_client
 
 CLIENT = "valohai-cli==0.37.0"
 PROJECT = "quickstart"
+SAMPLE_IMAGE = "python:3.12-slim"
 DEPLOYMENT = "taste"
 ENDPOINT = "predict"
 ALIAS = "production"
@@ -208,6 +209,8 @@ class Demo:
             raise DemoError(f"The sample project is not at {SAMPLE}; run the demo from a checkout.")
         target = self._folder / PROJECT
         shutil.copytree(SAMPLE, target, dirs_exist_ok=True)
+        description = target / "valohai.yaml"
+        description.write_text(description.read_text().replace(SAMPLE_IMAGE, self._image))
         typer.echo(f"The sample project is in {target}")
         return target
 

@@ -14,7 +14,6 @@ from slipway_gateway.inference.domain.records import (
     Endpoint,
     Version,
     VersionLine,
-    status_of,
 )
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.v0.fields import format_timestamp
@@ -91,7 +90,7 @@ def version_v0(version: Version, datums: Mapping[UUID, Datum], public_url: str) 
         "mtime": format_timestamp(version.modified_at),
         "enabled": version.enabled,
         "effective_enabled": version.effective_enabled,
-        "status": status_of(version.endpoints).value,
+        "status": version.status.value,
         "status_text": version.status_text,
         "endpoints": [endpoint_v0(one, version, datums) for one in version.endpoints],
         "endpoint_urls": {one.name: deployment.url_of(version.name, one.name) for one in version.endpoints},

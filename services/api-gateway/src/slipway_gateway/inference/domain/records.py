@@ -1,6 +1,5 @@
 """What inference-builder publishes, as values."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -8,6 +7,17 @@ from uuid import UUID
 
 from slipway_schemas.inference.statuses import EndpointStatus
 from slipway_schemas.inference.versions import EndpointSpec, Scale
+
+_WORST_FIRST = (
+    EndpointStatus.BUILD_FAILED,
+    EndpointStatus.UNAVAILABLE,
+    EndpointStatus.DEGRADED,
+    EndpointStatus.CREATED,
+    EndpointStatus.BUILDING_IMAGE,
+    EndpointStatus.DEPLOYING,
+    EndpointStatus.AVAILABLE,
+    EndpointStatus.DISABLED,
+)
 
 
 @dataclass(frozen=True)
@@ -120,9 +130,17 @@ class Version:
         return self.enabled and self.deployment.enabled
 
     @property
+    def status(self) -> EndpointStatus:
+        """The worst status among its endpoints; disabled ones count only where all are."""
+        return min((one.status for one in self.endpoints), key=_WORST_FIRST.index, default=EndpointStatus.DISABLED)
+
+    @property
     def status_text(self) -> str:
-        """The state of all endpoints in a few words."""
-        return status_text(self.endpoints)
+        """Share of ready replicas and status in words, such as `100% - Available`."""
+        wanted = sum(one.replicas_wanted for one in self.endpoints if one.enabled)
+        ready = sum(min(one.replicas_ready, one.replicas_wanted) for one in self.endpoints if one.enabled)
+        percent = 100 * ready // wanted if wanted else 0
+        return f"{percent}% - {self.status.value.replace('_', ' ').capitalize()}"
 
 
 @dataclass(frozen=True)
@@ -201,28 +219,3 @@ class Minute:
     latency_ms_sum: float
     latency_ms_max: float
     buckets: tuple[int, ...]
-
-
-_WORST_FIRST = (
-    EndpointStatus.BUILD_FAILED,
-    EndpointStatus.UNAVAILABLE,
-    EndpointStatus.DEGRADED,
-    EndpointStatus.CREATED,
-    EndpointStatus.BUILDING_IMAGE,
-    EndpointStatus.DEPLOYING,
-    EndpointStatus.AVAILABLE,
-    EndpointStatus.DISABLED,
-)
-
-
-def status_of(endpoints: Sequence[Endpoint]) -> EndpointStatus:
-    """The worst status among the endpoints; disabled ones count only where all are."""
-    return min((one.status for one in endpoints), key=_WORST_FIRST.index, default=EndpointStatus.DISABLED)
-
-
-def status_text(endpoints: Sequence[Endpoint]) -> str:
-    """Share of ready replicas and status in words, such as `100% - Available`."""
-    wanted = sum(one.replicas_wanted for one in endpoints if one.enabled)
-    ready = sum(min(one.replicas_ready, one.replicas_wanted) for one in endpoints if one.enabled)
-    percent = 100 * ready // wanted if wanted else 0
-    return f"{percent}% - {status_of(endpoints).value.replace('_', ' ').capitalize()}"

@@ -40,14 +40,19 @@ async def busy(lab: Lab, execute: Any) -> dict[str, Any]:
                 *(endpoint, f"/me/lab/main/{segment}/greet", now - timedelta(minutes=minute), 88 + minute),
                 *(minute % 7, 8.4 * (88 + minute), buckets),
             )
-    detail = "Replica greet-1 ended with exit code 1, 5 times (crash loop).\nImportError: no module named flask"
+    detail = "Replica greet-1 ended with exit code 1 (crash loop)."
     await execute(
-        "UPDATE builder_pub.endpoint_v1 SET status = 'UNAVAILABLE', status_detail = $2 WHERE version_id = $1",
+        "UPDATE builder_pub.endpoint_v1 SET status = 'UNAVAILABLE', status_detail = $2, problem = 'crash_loop',"
+        " restarts = 5, last_lines = ARRAY['Traceback', 'ImportError: no module named flask'] WHERE version_id = $1",
         *(UUID(second["id"]), detail),
     )
-    lab.builder.build_log = {"lines": ["base python:3.12-slim mounted", HOSTILE, "pushed in 0.4 s"], "status": "ready"}
+    lab.builder.build_log = {
+        "lines": ["base python:3.12-slim mounted", HOSTILE, "pushed in 0.4 s"],
+        "next": 3,
+        "status": "ready",
+    }
     lines = [{"at": f"2026-01-01T00:00:{n:02}Z", "replica": "greet-1", "text": f"GET / {HOSTILE}"} for n in range(20)]
-    lab.builder.log = {"lines": lines, "next": "20"}
+    lab.builder.log = {"lines": lines}
     return {"first": first, "second": second}
 
 
@@ -76,6 +81,7 @@ async def test_pages_show_everything_and_run_nothing(lab, browser, busy, served_
     assert "pushed in 0.4 s" in seen["version"]
     assert "http://127.0.0.1:9/me/lab/main/v1/greet" in seen["version"]
     assert "crash loop" in seen["broken"]
+    assert "ImportError: no module named flask" in seen["broken"]
     assert lab.model["id"] in seen["new-version"]
     display = (await lab.me.get(busy["first"]["url"])).json()["urls"]["display"]
     assert display.endswith(version)

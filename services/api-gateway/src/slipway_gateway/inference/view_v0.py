@@ -110,6 +110,9 @@ def endpoint_v0(endpoint: Endpoint, version: Version, datums: Mapping[UUID, Datu
         "enabled": endpoint.enabled,
         "status": endpoint.status.value,
         "status_detail": endpoint.status_detail,
+        "problem": endpoint.problem,
+        "restarts": endpoint.restarts,
+        "last_lines": list(endpoint.last_lines),
         "is_ready_to_deploy": all(_usable(datums.get(one.datum_id)) for one in spec.files),
         "endpoint_url": version.deployment.url_of(VERSION_WORD, endpoint.name),
         "files": [

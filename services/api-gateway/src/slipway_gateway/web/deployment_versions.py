@@ -19,7 +19,7 @@ from slipway_gateway.inference.deployments import DeploymentDetail
 from slipway_gateway.inference.domain.records import Endpoint, Version
 from slipway_gateway.inference.domain.request import EndpointUpdate, VersionRequest
 from slipway_gateway.inference.trial import TrialAnswer, TrialRequest
-from slipway_gateway.inference.versions import BuildLog, EndpointLog, ServedEndpoint
+from slipway_gateway.inference.versions import ServedEndpoint
 from slipway_gateway.paging import PageRequest
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.web.access import Form, PageForm, PageUser
@@ -30,6 +30,7 @@ from slipway_gateway.web.projects import address_of
 from slipway_gateway.web.rendering import render
 from slipway_kit.errors import Invalid, NotFound, SlipwayError, invalid_from_validation
 from slipway_schemas.inference.statuses import EndpointStatus
+from slipway_schemas.inference.versions import BuildLogPage, EndpointLines
 
 router = APIRouter(
     prefix="/p/{owner}/{name}/deployment/{deployment_id}", include_in_schema=False, route_class=PageRoute
@@ -182,7 +183,7 @@ async def _version(
     )
 
 
-async def _build_log(context: GatewayContext, user: User, endpoint: Endpoint) -> BuildLog | None:
+async def _build_log(context: GatewayContext, user: User, endpoint: Endpoint) -> BuildLogPage | None:
     """The build's log; None when the builder is away: the page is shown anyway."""
     try:
         return await context.inference.versions.build_log(user, endpoint.id)
@@ -190,9 +191,9 @@ async def _build_log(context: GatewayContext, user: User, endpoint: Endpoint) ->
         return None
 
 
-async def _log(context: GatewayContext, user: User, endpoint: Endpoint) -> EndpointLog | None:
+async def _log(context: GatewayContext, user: User, endpoint: Endpoint) -> EndpointLines | None:
     try:
-        return await context.inference.versions.log(user, endpoint.id, after=None, limit=_LOG_LINES)
+        return await context.inference.versions.log(user, endpoint.id, limit=_LOG_LINES)
     except SlipwayError:
         return None
 

@@ -29,6 +29,9 @@ class Target:
     kind: str
     public_url: str
     is_default: bool
+    unreachable_since: datetime | None
+    problem: str
+    """Why it cannot be reached, if it cannot."""
     created_at: datetime
 
 
@@ -92,6 +95,11 @@ class Endpoint:
     replicas_wanted: int
     scale: Scale
     image_id: UUID | None
+    problem: str | None
+    """Why replicas do not serve, as a word of the platform."""
+    restarts: int
+    last_lines: tuple[str, ...]
+    """The last lines of a replica that does not serve."""
     created_at: datetime
     modified_at: datetime
 
@@ -166,6 +174,9 @@ class Alias:
     canary_version_id: UUID | None
     canary_version_name: str | None
     canary_percent: int
+    sticky: bool
+    max_error_percent: float | None
+    max_latency_ms: float | None
     modified_at: datetime
 
 
@@ -175,7 +186,8 @@ class AliasMoveRecord:
 
     id: UUID
     alias_name: str
-    version_id: UUID
+    version_id: UUID | None
+    """None: the alias was removed."""
     version_name: str | None
     previous_version_id: UUID | None
     previous_version_name: str | None

@@ -79,8 +79,7 @@ class BuilderNeighbour:
 
     def app(self) -> Starlette:
         """The ASGI app."""
-        routes: list[Route] = []
-        for path, methods in {
+        handlers: dict[str, dict[str, Any]] = {
             "deployments": {"POST": self._create_deployment},
             "deployments/{id}": {"PATCH": self._change_deployment, "DELETE": self._delete_deployment},
             "deployments/{id}/suggested-version-name": {"GET": self._suggest},
@@ -97,10 +96,14 @@ class BuilderNeighbour:
             "keys/{id}": {"DELETE": self._revoke_key},
             "targets": {"POST": self._create_target},
             "targets/{id}/check": {"POST": self._check_target},
-        }.items():
-            for method, handler in methods.items():
-                routes.append(Route(f"/internal/v1/{path}", self._guarded(handler), methods=[method]))
-        return Starlette(routes=routes)
+        }
+        return Starlette(
+            routes=[
+                Route(f"/internal/v1/{path}", self._guarded(handler), methods=[method])
+                for path, methods in handlers.items()
+                for method, handler in methods.items()
+            ]
+        )
 
     async def available(self, version_id: UUID) -> None:
         """All endpoints of a version serve with all replicas."""

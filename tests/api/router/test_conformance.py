@@ -293,7 +293,12 @@ async def test_events_arrive_as_they_are_sent(site: Site) -> None:
 
 async def test_websockets_pass(site: Site) -> None:
     await site.put(site.route("v", site.first(), public=False), site.key("ws key"))
-    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: abc=")
+    upgrade = (
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
     path = f"{site.path('v')}/ws"
     async with Wire(site.router.port) as wire:
         await wire.send(request("GET", path, *upgrade))

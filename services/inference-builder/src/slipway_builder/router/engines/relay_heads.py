@@ -90,6 +90,8 @@ def origin_form(head: Head) -> tuple[str, bytes]:
 
 def check(head: Head) -> None:
     """Refuse what two servers may understand in two ways. Raises `InvalidRequest`."""
+    if head.method == b"CONNECT":
+        raise InvalidRequest
     encodings = [value.strip().lower() for lower, _, value in head.headers if lower == b"transfer-encoding"]
     if (encodings and encodings != [b"chunked"]) or (encodings and (head.old or head.count(b"content-length"))):
         raise InvalidRequest

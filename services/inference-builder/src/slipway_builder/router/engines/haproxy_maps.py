@@ -1,14 +1,16 @@
 """The table as HAProxy's maps, and the commands that bring running maps from one state to the next.
 
-routes: prefix with a slash at its end -> prefix|deployment|endpoint|access|host|port|version|version id|(the same four
-of the canary)|share of the canary|kind|detail. keys: hash -> id|deployment|expiry|requests per minute|scope.
-scopes: hash/endpoint -> 1, for keys that are for some endpoints only.
+Values are fields between bars:
+
+routes: prefix/ -> prefix/|deployment|closed or public|plain or special|host|port|version|version id|one, sticky, random
+or none|share of the canary|detail|endpoint, of the first backend; looked up by the longest key that begins a path.
+canaries: prefix/ -> the same of the second backend.
+keys: deployment/hash -> plain|id or metered|id|expiry|requests per minute|all or some.
+scopes: hash/endpoint -> 1, for keys that are for some endpoints. hashes: hash -> 1, for every key there is.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
@@ -17,8 +19,11 @@ from slipway_builder.router.table import BackendEntry, Difference, KeyEntry, Rou
 
 ROUTES: Final = "routes"
 KEYS: Final = "keys"
+HASHES: Final = "hashes"
+CANARIES: Final = "canaries"
 SCOPES: Final = "scopes"
-MAPS: Final = (ROUTES, KEYS, SCOPES)
+MAPS: Final = (CANARIES, ROUTES, SCOPES, KEYS, HASHES)
+"""What routes and keys refer to comes before them."""
 NEVER: Final = 2**53
 """Expiry of a key that has none, in Unix seconds."""
 LINE_BYTES: Final = 12_000
@@ -32,14 +37,6 @@ Entries = Mapping[str, Mapping[str, str]]
 """Name of the map -> key -> value."""
 
 
-@dataclass(frozen=True)
-class MapChanges:
-    """Entries to set and to remove, by map."""
-
-    set: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
-    removed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-
-
 class MapState:
     """What HAProxy's maps hold."""
 
@@ -49,11 +46,10 @@ class MapState:
     def load(self, table: RoutingTable) -> None:
         """Hold a whole table and nothing else."""
         self.entries = {name: {} for name in MAPS}
-        for prefix, entry in table.routes.items():
-            self.entries[ROUTES].update(route_entries(prefix, entry))
+        for prefix, route in table.routes.items():
+            self._merge(self.entries, route_entries(prefix, route))
         for digest, key in table.keys.items():
-            for name, entries in key_entries(digest, key).items():
-                self.entries[name].update(entries)
+            self._merge(self.entries, key_entries(digest, key))
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Name and text of each map file."""
@@ -66,20 +62,25 @@ class MapState:
         What is new or changed comes before what goes, so no request meets neither.
         """
         wanted: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-        gone: dict[str, set[str]] = {name: set() for name in MAPS}
-        for prefix, entry in difference.routes.items():
-            wanted[ROUTES].update(route_entries(prefix, entry))
-            gone[ROUTES].add(f"{prefix}/")
+        gone: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+        for prefix, route in difference.routes.items():
+            self._merge(wanted, route_entries(prefix, route.now))
+            self._merge(gone, route_entries(prefix, route.before))
         for digest, key in difference.keys.items():
-            gone[KEYS].add(digest)
-            gone[SCOPES].update(one for one in self.entries[SCOPES] if one.startswith(f"{digest}/"))
-            for name, entries in key_entries(digest, key).items():
-                wanted[name].update(entries)
+            self._merge(wanted, key_entries(digest, key.now))
+            self._merge(gone, key_entries(digest, key.before))
         first = [command for name in MAPS for command in self._put(name, wanted[name], path[name])]
         last = [
-            command for name in MAPS for command in self._remove(name, gone[name] - wanted[name].keys(), path[name])
+            command
+            for name in reversed(MAPS)
+            for command in self._remove(name, gone[name].keys() - wanted[name].keys(), path[name])
         ]
         return list(_lines([*first, *last]))
+
+    @staticmethod
+    def _merge(into: dict[str, dict[str, str]], entries: Entries) -> None:
+        for name, of_map in entries.items():
+            into[name].update(of_map)
 
     def _put(self, name: str, wanted: Mapping[str, str], path: str) -> Iterator[str]:
         entries = self.entries[name]
@@ -96,27 +97,31 @@ class MapState:
                 yield f"del map {path} {key}"
 
 
-def route_entries(prefix: str, entry: RouteEntry | None) -> dict[str, str]:
-    """The route's map entry; none for a route that is gone or whose prefix no request can have."""
+def route_entries(prefix: str, entry: RouteEntry | None) -> dict[str, dict[str, str]]:
+    """The route's entries by map; none for a route that is gone or whose prefix no request can have."""
     if entry is None or not _PREFIX.fullmatch(prefix):
         return {}
-    first = _backend(entry.backends[0]) if entry.backends else "|||"
-    second = _backend(entry.backends[1]) if len(entry.backends) > 1 else "|||"
     kind = "none" if not entry.backends else ("sticky" if entry.sticky else "random") if entry.canary_share else "one"
     access = "public" if entry.public else "closed"
+    path = "plain" if (access, kind) == ("closed", "one") else "special"
     detail = "" if entry.backends else quote(no_backend(entry.detail[:MAX_DETAIL]).body, safe="")
-    fields = (f"{prefix}/", entry.deployment, quote(entry.endpoint, safe=""), access, first, second)
-    return {f"{prefix}/": "|".join((*fields, str(entry.canary_share), kind, detail))}
+    first = (f"{prefix}/", entry.deployment, access, path)
+    last = (kind, str(entry.canary_share), detail, quote(entry.endpoint, safe=""))
+    values = ["|".join((*first, _backend(one), *last)) for one in entry.backends] or ["|".join((*first, "|||", *last))]
+    return {name: {f"{prefix}/": value} for name, value in zip((ROUTES, CANARIES), values, strict=False)}
 
 
 def key_entries(digest: str, key: KeyEntry | None) -> dict[str, dict[str, str]]:
     """The key's entries by map; none for a key that is gone or whose hash is no SHA-256."""
     if key is None or not _HASH.fullmatch(digest):
         return {}
-    expires_at = NEVER if key.expires_at is None else key.expires_at
-    scope = "some" if key.endpoints else "all"
-    value = f"{key.key_id}|{key.deployment}|{expires_at}|{key.requests_per_minute or 0}|{scope}"
-    return {KEYS: {digest: value}, SCOPES: {f"{digest}/{quote(one, safe='')}": "1" for one in key.endpoints}}
+    value = f"plain|{key.key_id}"
+    if key.expires_at is not None or key.requests_per_minute or key.endpoints:
+        expires_at = NEVER if key.expires_at is None else key.expires_at
+        scope = "some" if key.endpoints else "all"
+        value = f"metered|{key.key_id}|{expires_at}|{key.requests_per_minute or 0}|{scope}"
+    scopes = {f"{digest}/{quote(one, safe='')}": "1" for one in key.endpoints}
+    return {KEYS: {f"{key.deployment}/{digest}": value}, SCOPES: scopes, HASHES: {digest: "1"}}
 
 
 def _backend(backend: BackendEntry) -> str:

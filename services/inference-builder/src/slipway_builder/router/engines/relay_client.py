@@ -205,7 +205,7 @@ class ClientConnection(asyncio.Protocol):
     def _refuse_rest(self) -> None:
         """What follows is no HTTP: answer so, after what is under way."""
         self._closing = True
-        self.relay.note(b"- - - 400 -1 -1")
+        self.relay.note(b"- - - 400 -1 -1 refused -")
         if self._reading is not None:
             self.abort()
         elif not self._exchanges:

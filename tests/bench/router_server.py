@@ -1,4 +1,4 @@
-"""`python -m tests.bench.router_server PORT`: a server that does as little as it can, so that proxies are what costs."""
+"""`python -m tests.bench.router_server PORT`: does as little as a server can, so that the proxies are what costs."""
 
 import asyncio
 import sys

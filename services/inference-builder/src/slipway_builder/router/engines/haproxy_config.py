@@ -89,8 +89,13 @@ frontend requests
     bind fd@{listener}{secure}
     log-format "{_REQUEST_LINE}"
     http-request set-var(txn.route) path,concat(/),map_beg({places.map(ROUTES)})
-    http-request set-var(txn.hash) req.fhdr(x-api-key),sha2(256),hex,lower
-    http-request set-var(txn.hash) http_auth_bearer,sha2(256),hex,lower unless {{ var(txn.hash) -m found }}
+    http-request set-var(txn.shown) req.fhdr(x-api-key)
+    http-request set-var(txn.shown) http_auth_bearer unless {{ var(txn.shown) -m found }}
+    # A kept connection mostly shows the same key again, and hashing is the dearest thing here.
+    acl hashed var(txn.shown),secure_memcmp(sess.shown)
+    http-request set-var(sess.hash) var(txn.shown),sha2(256),hex if !hashed
+    http-request set-var(sess.shown) var(txn.shown) if !hashed
+    http-request set-var(txn.hash) var(sess.hash) if {{ var(txn.shown) -m found }}
     http-request set-var(txn.key) var(txn.route),field(2,|),concat(/,txn.hash),map_str({places.map(KEYS)})
     use_backend {PLAIN} if {{ var(txn.key) -m beg plain }} {{ var(txn.route),field(4,|) plain }}
     use_backend {SPECIAL} if {{ var(txn.route),field(3,|) public }} or {{ var(txn.key) -m found }}
@@ -165,7 +170,7 @@ def _refused(places: Places) -> list[str]:
 
 def _remove_key(*conditions: str) -> list[str]:
     """Rules that take out the key: X-Api-Key where there is one, Authorization where there is none or the same key."""
-    alone, same = "{ req.fhdr_cnt(x-api-key) eq 0 }", "{ http_auth_bearer,sha2(256),hex,lower,strcmp(txn.hash) eq 0 }"
+    alone, same = "{ req.fhdr_cnt(x-api-key) eq 0 }", "{ http_auth_bearer,strcmp(txn.shown) eq 0 }"
     always = f" if {' '.join(conditions)}" if conditions else ""
     return [
         f"http-request del-header authorization if {' '.join((*conditions, alone))}",
@@ -177,23 +182,24 @@ def _remove_key(*conditions: str) -> list[str]:
 def _forward(settings: RouterSettings) -> list[str]:
     """How a request that may pass goes on."""
     scheme = "https" if settings.tls_certificate else "http"
-    proto, host, others = "", "", ""
+    # WSGI servers take an underscore for a hyphen.
+    foreign, proto = ["del-header ^(x[-_](vh|forwarded)|forwarded$) -m reg"], ""
     if settings.trusted_proxies:
         trusted = _trusted(settings)
-        proto, host = (f" unless {trusted} {{ req.hdr(x-forwarded-{name}) -m found }}" for name in ("proto", "host"))
-        others = f" unless {trusted}"
+        proto = f" unless {trusted} {{ req.hdr(x-forwarded-proto) -m found }}"
+        foreign = [
+            "del-header ^x(-vh|_vh|_forwarded) -m reg",
+            f"del-header ^(x-forwarded|forwarded$) -m reg unless {trusted}",
+        ]
     return [
         "http-request set-dst var(txn.route),field(5,|)",
         "http-request set-dst-port var(txn.route),field(6,|)",
         # The path that decided is the path that the pod gets.
         "http-request set-uri %[pathq] if !{ url_beg / }",
-        f"http-request del-header ^(x-forwarded|forwarded$) -m reg{others}",
-        # WSGI servers take an underscore for a hyphen.
-        "http-request del-header ^x(-vh|_vh|_forwarded) -m reg",
+        *(f"http-request {rule}" for rule in foreign),
         f"http-request set-header {PREFIX_HEADER} %[var(txn.route),field(1,|)]",
         "http-request add-header X-Forwarded-For %[src]",
         f"http-request set-header X-Forwarded-Proto {scheme}{proto}",
-        f"http-request set-header X-Forwarded-Host %[req.hdr(host)]{host}",
         # What may have been carried out is not sent a second time.
         "http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
         "server any 0.0.0.0:0",

@@ -7,6 +7,7 @@ or none|share of the canary|detail|endpoint, of the first backend; looked up by 
 canaries: prefix/ -> the same of the second backend.
 keys: deployment/hash -> plain|id or metered|id|expiry|requests per minute|all or some.
 scopes: hash/endpoint -> 1, for keys that are for some endpoints. hashes: hash -> 1, for every key there is.
+Hashes are in upper case, as HAProxy writes hexadecimal digits.
 """
 
 import re
@@ -120,6 +121,7 @@ def key_entries(digest: str, key: KeyEntry | None) -> dict[str, dict[str, str]]:
         expires_at = NEVER if key.expires_at is None else key.expires_at
         scope = "some" if key.endpoints else "all"
         value = f"metered|{key.key_id}|{expires_at}|{key.requests_per_minute or 0}|{scope}"
+    digest = digest.upper()
     scopes = {f"{digest}/{quote(one, safe='')}": "1" for one in key.endpoints}
     return {KEYS: {f"{key.deployment}/{digest}": value}, SCOPES: scopes, HASHES: {digest: "1"}}
 

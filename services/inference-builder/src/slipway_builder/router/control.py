@@ -1,6 +1,7 @@
 """The control loop: hears of changes from the builder, brings the engine to them, says so."""
 
 import asyncio
+import ctypes
 import random
 from pathlib import Path
 
@@ -158,3 +159,7 @@ class Control:
 
 def _save(table: RoutingTable, state_dir: Path) -> None:
     save_table(state_dir, table_document(table))
+    # A large table leaves several times its size behind in the allocator.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -88,6 +88,8 @@ class RoutingTable:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.generation = 0
+        """How many differences were taken over; unlike revisions it never goes back."""
         self.routes: dict[str, RouteEntry] = {}
         self.keys: dict[str, KeyEntry] = {}
         self._depths: Counter[int] = Counter()
@@ -112,6 +114,7 @@ class RoutingTable:
             _replace(self.keys, digest, key.now)
         self._depths = +self._depths
         self.revision = difference.revision
+        self.generation += 1
 
     def resolve(self, path: str) -> RouteEntry | None:
         """The route with the longest prefix that is `path` or ends where a slash follows in it."""

@@ -12,7 +12,8 @@ Hashes are in upper case, as HAProxy writes hexadecimal digits.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from itertools import chain
+from typing import Final, Literal
 from urllib.parse import quote
 
 from slipway_builder.router.answers import no_backend
@@ -34,68 +35,47 @@ MAX_DETAIL: Final = 400
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~@%+-]+)+")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
-Entries = Mapping[str, Mapping[str, str]]
-"""Name of the map -> key -> value."""
 
-
-class MapState:
-    """What HAProxy's maps hold."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-
-    def load(self, table: RoutingTable) -> None:
-        """Hold a whole table and nothing else."""
-        self.entries = {name: {} for name in MAPS}
-        for prefix, route in table.routes.items():
-            self._merge(self.entries, route_entries(prefix, route))
-        for digest, key in table.keys.items():
-            self._merge(self.entries, key_entries(digest, key))
-
-    def files(self) -> Iterator[tuple[str, str]]:
-        """Name and text of each map file."""
-        for name in MAPS:
-            yield name, "".join(f"{key} {value}\n" for key, value in self.entries[name].items())
-
-    def commands(self, difference: Difference, path: Mapping[str, str]) -> list[str]:
-        """Take the difference over and return the command lines that do the same to the running maps.
-
-        What is new or changed comes before what goes, so no request meets neither.
-        """
-        wanted: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-        gone: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-        for prefix, route in difference.routes.items():
-            self._merge(wanted, route_entries(prefix, route.now))
-            self._merge(gone, route_entries(prefix, route.before))
-        for digest, key in difference.keys.items():
-            self._merge(wanted, key_entries(digest, key.now))
-            self._merge(gone, key_entries(digest, key.before))
-        first = [command for name in MAPS for command in self._put(name, wanted[name], path[name])]
-        last = [
-            command
-            for name in reversed(MAPS)
-            for command in self._remove(name, gone[name].keys() - wanted[name].keys(), path[name])
-        ]
-        return list(_lines([*first, *last]))
-
-    @staticmethod
-    def _merge(into: dict[str, dict[str, str]], entries: Entries) -> None:
+def map_files(table: RoutingTable) -> Iterator[tuple[str, str]]:
+    """Name and text of each map file of a table."""
+    lines: dict[str, list[str]] = {name: [] for name in MAPS}
+    found = chain(
+        (route_entries(prefix, route) for prefix, route in table.routes.items()),
+        (key_entries(digest, key) for digest, key in table.keys.items()),
+    )
+    for entries in found:
         for name, of_map in entries.items():
-            into[name].update(of_map)
+            lines[name] += (f"{key} {value}\n" for key, value in of_map.items())
+    for name, of_map_lines in lines.items():
+        yield name, "".join(of_map_lines)
 
-    def _put(self, name: str, wanted: Mapping[str, str], path: str) -> Iterator[str]:
-        entries = self.entries[name]
-        for key, value in wanted.items():
-            if key not in entries:
-                yield f"add map {path} {key} {value}"
-            elif entries[key] != value:
-                yield f"set map {path} {key} {value}"
-            entries[key] = value
 
-    def _remove(self, name: str, gone: Iterable[str], path: str) -> Iterator[str]:
-        for key in sorted(gone):
-            if self.entries[name].pop(key, None) is not None:
-                yield f"del map {path} {key}"
+def commands(difference: Difference, path: Mapping[str, str]) -> list[str]:
+    """Command lines that bring running maps over a difference; `path` of a map is its name in HAProxy.
+
+    What is new or changed comes before what goes, so no request meets neither.
+    """
+    before, now = _entries(difference, "before"), _entries(difference, "now")
+    put = [
+        f"{'set' if key in before[name] else 'add'} map {path[name]} {key} {value}"
+        for name in MAPS
+        for key, value in now[name].items()
+        if before[name].get(key) != value
+    ]
+    removed = [f"del map {path[name]} {key}" for name in reversed(MAPS) for key in before[name] if key not in now[name]]
+    return list(_lines([*put, *removed]))
+
+
+def _entries(difference: Difference, side: Literal["before", "now"]) -> dict[str, dict[str, str]]:
+    entries: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+    found = chain(
+        (route_entries(prefix, getattr(change, side)) for prefix, change in difference.routes.items()),
+        (key_entries(digest, getattr(change, side)) for digest, change in difference.keys.items()),
+    )
+    for one in found:
+        for name, of_map in one.items():
+            entries[name].update(of_map)
+    return entries
 
 
 def route_entries(prefix: str, entry: RouteEntry | None) -> dict[str, dict[str, str]]:

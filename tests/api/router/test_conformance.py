@@ -94,7 +94,9 @@ async def test_a_closed_endpoint_wants_a_key(site: Site) -> None:
 
 
 async def test_a_key_never_reaches_the_pod(site: Site) -> None:
-    await site.put(site.route("v", site.first(), public=False), site.route("p", site.first()), site.key("k1"))
+    await site.put(
+        site.route("v", site.first(), public=False), site.route("p", site.first()), site.key("k1"), site.key("k2")
+    )
     for name, headers, left in (
         ("v", ("Authorization: Bearer k1",), {}),
         ("v", ("X-Api-Key: k1",), {}),
@@ -102,7 +104,10 @@ async def test_a_key_never_reaches_the_pod(site: Site) -> None:
         ("v", ("X-Api-Key: k1", "Authorization: Bearer own"), {"authorization": "Bearer own"}),
         ("v", ("X-Api-Key: k1", "Authorization: Basic own"), {"authorization": "Basic own"}),
         ("p", ("Authorization: Bearer k1",), {}),
+        ("v", ("X-Api-Key: k1", "Authorization: Bearer k2"), {}),
         ("p", ("X-Api-Key: own",), {"x-api-key": "own"}),
+        ("p", ("X-Api-Key: own", "Authorization: Bearer k1"), {"x-api-key": "own"}),
+        ("p", ("X-Api-Key: k1", "Authorization: Bearer own"), {"authorization": "Bearer own"}),
     ):
         assert (await site.router.get(f"{site.path(name)}/echo", *headers)).status == 200, headers
         kept = {one: value for one, value in site.one.seen[-1].headers if one in ("authorization", "x-api-key")}

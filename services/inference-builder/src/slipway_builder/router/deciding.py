@@ -70,7 +70,7 @@ class Decider:
         route = self._table.resolve(path)
         if route is None:
             return Refusal(answers.NO_ROUTE)
-        name, digest = _shown_key(headers)
+        digest = _shown_key(headers)
         key = self._table.keys.get(digest) if digest is not None else None
         if not route.public and (refusal := self._refuse(route, digest, key, now)) is not None:
             return refusal
@@ -81,7 +81,7 @@ class Decider:
             return Refusal(answers.RATE_LIMITED, (("Retry-After", str(wait)),))
         backend = self._pick(route, digest or "", client)
         key_id = key.key_id if key is not None and not route.public else None
-        return Forward(route, backend, key_id, _secret_headers(headers, name, digest) if key else frozenset())
+        return Forward(route, backend, key_id, self._secret_headers(headers))
 
     def _refuse(self, route: RouteEntry, digest: str | None, key: KeyEntry | None, now: float) -> Refusal | None:
         if digest is None:
@@ -100,23 +100,25 @@ class Decider:
         draw = zlib.crc32(same) % 10_000 if route.sticky else self._draw()
         return route.backends[1] if draw < share else route.backends[0]
 
+    def _secret_headers(self, headers: Headers) -> frozenset[bytes]:
+        """Headers that hold a key of this router: no pod gets them."""
+        shown = ((name, _digest(name, value)) for name, _, value in headers if name in (_AUTHORIZATION, _API_KEY))
+        return frozenset(name for name, digest in shown if digest in self._table.keys)
 
-def _shown_key(headers: Headers) -> tuple[bytes, str | None]:
-    """The header that holds the key, and the key's hash: the last X-Api-Key where there is one, else the bearer."""
+
+def _shown_key(headers: Headers) -> str | None:
+    """The hash of the key that decides: the last X-Api-Key where there is one, else the first Authorization."""
     own = [value for name, _, value in headers if name == _API_KEY]
     if own:
-        return _API_KEY, sha256(own[-1]).hexdigest()
-    return _AUTHORIZATION, next((_bearer(value) for name, _, value in headers if name == _AUTHORIZATION), None)
+        return _digest(_API_KEY, own[-1])
+    return next((_digest(name, value) for name, _, value in headers if name == _AUTHORIZATION), None)
 
 
-def _secret_headers(headers: Headers, name: bytes, digest: str | None) -> frozenset[bytes]:
-    """The header that held the key, and the other one where it holds the same."""
-    same = any(_bearer(value) == digest for one, _, value in headers if one == _AUTHORIZATION)
-    return frozenset({name, _AUTHORIZATION} if same else {name})
-
-
-def _bearer(value: bytes) -> str | None:
-    """The hash of a bearer token; None when the header holds none."""
-    scheme, _, token = value.partition(b" ")
-    token = token.strip()
-    return sha256(token).hexdigest() if scheme.lower() == _BEARER and token else None
+def _digest(name: bytes, value: bytes) -> str | None:
+    """SHA-256 of the key in a header; None when the header holds none."""
+    if name == _AUTHORIZATION:
+        scheme, _, token = value.partition(b" ")
+        value = token.strip()
+        if scheme.lower() != _BEARER or not value:
+            return None
+    return sha256(value).hexdigest()

@@ -103,7 +103,7 @@ frontend requests
 
 # One version behind the address and a key without an end: most requests, so what they need is all that stands here.
 backend {PLAIN}
-{_lines(_remove_key())}
+{_lines(_remove_key(places, PLAIN))}
 {_lines(_forward(settings))}
     http-after-response set-header {VERSION_HEADER} %[var(txn.route),field(7,|)]
 
@@ -121,7 +121,6 @@ backend {REFUSED}
 def _special(settings: RouterSettings, places: Places) -> list[str]:
     public, closed = "{ var(txn.route),field(3,|) public }", "{ var(txn.route),field(3,|) closed }"
     metered, limited = f"{closed} {{ var(txn.key) -m beg metered }}", "{ var(txn.limit) -m int gt 0 }"
-    known = f"{{ var(txn.hash),map_str({places.map(HASHES)}) -m found }}"
     in_scope = f"{{ var(txn.hash),concat(/,txn.endpoint),map_str({places.map(SCOPES)}) -m found }}"
     kind, used_up = "var(txn.route),field(9,|)", "{ sc_get_gpc0(0),sub(txn.limit) ge 0 }"
     retry_after = 'hdr Retry-After "%[date,mod(60),neg,add(60)]"'
@@ -131,9 +130,7 @@ def _special(settings: RouterSettings, places: Places) -> list[str]:
     canary = f"var(txn.prefix),map_str({places.map(CANARIES)})"
     forwarded_for = f"{_FORWARDED_FOR} if {_trusted(settings)} {{ {_FORWARDED_FOR} -m found }}"
     return [
-        # A key of this router reaches no pod; what else a public endpoint is sent in these headers is its own.
-        *_remove_key(public, known),
-        *_remove_key(closed),
+        *_remove_key(places, SPECIAL),
         f"http-request unset-var(txn.key) if {public}",
         "http-request set-var(txn.now) date",
         f"http-request {_return(answers.KEY_EXPIRED)} if {metered} {{ var(txn.key),field(3,|),sub(txn.now) le 0 }}",
@@ -168,14 +165,17 @@ def _refused(places: Places) -> list[str]:
     ]
 
 
-def _remove_key(*conditions: str) -> list[str]:
-    """Rules that take out the key: X-Api-Key where there is one, Authorization where there is none or the same key."""
-    alone, same = "{ req.fhdr_cnt(x-api-key) eq 0 }", "{ http_auth_bearer,strcmp(txn.shown) eq 0 }"
-    always = f" if {' '.join(conditions)}" if conditions else ""
+def _remove_key(places: Places, path: str) -> list[str]:
+    """Rules that let no key of this router reach a pod. What else is in these headers is the endpoint's own."""
+    known = f"sha2(256),hex,map_str({places.map(HASHES)}) -m found"
+    rules = [f"http-request del-header authorization if {{ http_auth_bearer,{known} }}"]
+    if path == SPECIAL:
+        return [*rules, f"http-request del-header x-api-key if {{ req.fhdr(x-api-key),{known} }}"]
+    # Here one of the two was the key that opened the endpoint, so it need not be looked for.
     return [
-        f"http-request del-header authorization if {' '.join((*conditions, alone))}",
-        f"http-request del-header authorization if {' '.join((*conditions, same))}",
-        f"http-request del-header x-api-key{always}",
+        "http-request del-header authorization if { req.fhdr_cnt(x-api-key) eq 0 }",
+        *rules,
+        "http-request del-header x-api-key",
     ]
 
 

@@ -4,11 +4,13 @@ import asyncio
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from slipway_builder.images.builders.docker import DockerBuilder
 from slipway_builder.images.builders.docker_engine import LABEL
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildError, BuiltImage
+from slipway_schemas.inference.versions import EndpointSpec
 from slipway_testing.conformance.image_builder import ImageBuilderConformance
 from slipway_testing.groups import TEST_IMAGE
 from slipway_testing.image_requests import DOCUMENT, Requests, access_to, file_source, push_saved
@@ -145,6 +148,40 @@ async def test_what_is_built_runs_as_the_endpoints_user(
     path = "/valohai/.home/.local/bin:/bin"
     assert facts == ["10001", "10001", "/valohai", "/valohai/.home", path, "444", "10001", "weights"]
     assert document == DOCUMENT
+
+
+CONTAINERD = (Path("/run/containerd/containerd.sock"), Path("/var/run/docker/containerd/containerd.sock"))
+
+
+async def test_what_is_built_runs_in_containerd(options: BuilderOptions, requests: Requests) -> None:
+    """Pulled by containerd itself, as a Kubernetes node does it, and run with the image's own user and variables."""
+    socket = next((one for one in CONTAINERD if one.exists()), None)
+    if socket is None or shutil.which("ctr") is None:
+        pytest.skip("the engine's containerd is not on this machine")
+    builder = AppendBuilder(options)
+    spec = EndpointSpec(name="greet", image=requests.base, server_command=("id -u; pwd; echo $HOME; cat model.bin",))
+    request = requests.make(files=(file_source("model.bin", b"weights\n"),), spec=lambda _: spec)
+    try:
+        built = await builder.build(request, _quiet)
+    finally:
+        await builder.aclose()
+    ctr = ("ctr", "--address", str(socket), "--namespace", "slipway-test")
+    try:
+        await _run(*ctr, "images", "pull", "--plain-http", built.reference)
+        answer = await _run(*ctr, "run", "--rm", built.reference, f"slipway-test-{os.getpid()}")
+    finally:
+        await _run(*ctr, "images", "rm", built.reference)
+    assert answer.splitlines() == ["10001", "/valohai", "/valohai/.home", "weights"]
+
+
+async def _run(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
 
 
 _SLOW_PROJECT = b'[build-system]\nrequires = []\nbuild-backend = "slow"\nbackend-path = ["."]\n'

@@ -85,6 +85,48 @@ async def test_requirements_are_left_to_another_builder(builder: AppendBuilder, 
         await builder.build(requests.make(code={"requirements-deployment.txt": b"numpy\n"}), _quiet)
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("markupsafe==3.0.2", "compiled code: MarkupSafe-3.0.2"),
+        ("docopt==0.6.2", "wheels alone"),
+        ("no-such-distribution-by-slipway", "wheels alone"),
+        ("-r other.txt", "more than a name"),
+        ("--index-url https://example.com/simple", "more than a name"),
+        ("six @ https://example.com/six-1.0-py3-none-any.whl", "more than a name"),
+        ("./local", "more than a name"),
+        ("six --global-option=x", "more than a name"),
+    ],
+)
+async def test_requirements_that_are_no_plain_wheels_are_left_to_another_builder(
+    builder: AppendBuilder, requests: Requests, client: RegistryClient, line: str, reason: str
+) -> None:
+    await push_image(client, "bases/python", "3.11", [busybox_layer()], {"Env": ["PYTHON_VERSION=3.11.9"]})
+    request = requests.make(
+        code={"requirements.txt": f"# needed\n{line}\n".encode()}, base=f"{requests.access.host}/bases/python:3.11"
+    )
+    with pytest.raises(CannotBuild, match=reason):
+        await builder.build(request, _quiet)
+
+
+async def test_pure_wheels_are_a_layer_in_the_users_place(
+    builder: AppendBuilder, requests: Requests, client: RegistryClient, look_into: LookInto
+) -> None:
+    await push_image(client, "bases/python", "3.11", [busybox_layer()], {"Env": ["PYTHON_VERSION=3.11.9"]})
+    code = {"requirements.txt": b"bottle == 0.13.2 ; python_version > '3.5'  # small\nsix>=1.16,<2\n"}
+    request = requests.make(code=code, base=f"{requests.access.host}/bases/python:3.11")
+    first = await builder.build(request, _quiet)
+    second = await builder.build(replace(request, repository=f"{request.repository}-again"), _quiet)
+    assert first.digest == second.digest
+    members = (await look_into(first)).members()
+    assert "valohai/.home/.local/lib/python3.11/site-packages/bottle.py" in members
+    assert "valohai/.home/.local/lib/python3.11/site-packages/six.py" in members
+    script, content = members["valohai/.home/.local/bin/bottle"]
+    assert (script.mode, script.uid) == (0o755, 10001)
+    assert content.startswith(b"#!/usr/bin/env python3\n")
+    assert str(sys.prefix).encode() not in b"".join(data for _, data in members.values())
+
+
 async def test_onbuild_is_left_to_another_builder(
     builder: AppendBuilder, requests: Requests, client: RegistryClient
 ) -> None:

@@ -19,6 +19,8 @@ from slipway_builder.images.builders.docker import DockerBuilder
 from slipway_builder.images.builders.docker_engine import LABEL
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildError, BuiltImage
+from slipway_builder.images.registry.client import RegistryClient
+from slipway_builder.images.registry.manifests import OCI_MANIFEST, canonical_json, digest_of
 from slipway_schemas.inference.versions import EndpointSpec
 from slipway_testing.conformance.image_builder import ImageBuilderConformance
 from slipway_testing.groups import TEST_IMAGE
@@ -77,6 +79,37 @@ async def test_requirements_are_installed_for_the_endpoints_user(
     assert not any("__pycache__" in name or "/.cache" in name for name in ours)
     with _running(first) as container:
         assert _answer(container, "/a/b") == b"0.13.2"
+
+
+async def test_wheels_that_append_put_in_place_are_found(
+    options: BuilderOptions, requests: Requests, python_base: str, client: RegistryClient
+) -> None:
+    """No container ran for the build; the base says its Python version, as Python's own images do."""
+    manifest = (await client.manifest("bases/python", "bookworm")).document
+    config = json.loads(await client.blob("bases/python", manifest["config"]["digest"]))
+    config["config"]["Env"] = [*(config["config"].get("Env") or []), "PYTHON_VERSION=3.11.2"]
+    raw = canonical_json(config)
+    await client.upload("bases/python", digest_of(raw), raw)
+    manifest["config"] |= {"digest": digest_of(raw), "size": len(raw)}
+    await client.put_manifest("bases/python", "versioned", canonical_json(manifest), OCI_MANIFEST)
+    code = {
+        "requirements.txt": b"bottle==0.13.2\n",
+        "app.py": b"import bottle, importlib.metadata as installed\n"
+        b"@bottle.get('/')\ndef answer(): return installed.version('bottle')\n",
+    }
+    command = "~/.local/bin/bottle --bind 0.0.0.0:8000 app"
+    request = requests.make(
+        code=code,
+        base=python_base.replace("bookworm", "versioned"),
+        spec=lambda spec: spec.model_copy(update={"server_command": (command,)}),
+    )
+    builder = AppendBuilder(options)
+    try:
+        built = await builder.build(request, _quiet)
+    finally:
+        await builder.aclose()
+    with _running(built) as container:
+        assert _answer(container, "/") == b"0.13.2"
 
 
 async def test_a_requirement_that_does_not_install_is_named(

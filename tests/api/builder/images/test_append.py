@@ -15,7 +15,14 @@ from slipway_builder.images.builders.append import AppendBuilder
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildError, CannotBuild, FileSource, RegistryAccess
 from slipway_builder.images.registry.client import RegistryClient
-from slipway_builder.images.registry.manifests import OCI_INDEX, canonical_json
+from slipway_builder.images.registry.manifests import (
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Manifest,
+    canonical_json,
+    read_image,
+)
 from slipway_kit.egress import EgressRules
 from slipway_kit.errors import Unavailable
 from slipway_testing.conformance.image_builder import ImageBuilderConformance
@@ -218,6 +225,25 @@ async def test_a_wrong_password_is_named(
     requests.sources = (replace(access_to(secure_registry), password="wrong"),)
     with pytest.raises(BuildError, match="login slipway"):
         await builder.build(requests.make(base=foreign_base), _quiet)
+
+
+async def test_images_of_other_deployments_are_no_bases(builder: AppendBuilder, requests: Requests) -> None:
+    """The target's login could read them; the user may not."""
+    other = await builder.build(requests.make(repository="tests/somebody-elses"), _quiet)
+    with pytest.raises(BuildError, match="platform's own"):
+        await builder.build(requests.make(base=other.reference), _quiet)
+    with pytest.raises(BuildError, match="platform's own"):
+        await builder.build(requests.make(base=f"{requests.access.host}/tests/bases:1"), _quiet)
+
+
+def test_a_manifest_that_names_more_than_digests() -> None:
+    """A digest becomes part of addresses; this one would mount from another repository."""
+    manifest = Manifest(OCI_MANIFEST, "", b"")
+    for digest in ("sha256:" + "a" * 64 + "&from=secret", "sha256:../../secret", "md5:" + "a" * 32):
+        layer = {"mediaType": OCI_LAYER, "digest": digest, "size": 1}
+        document = {"config": {"digest": "sha256:" + "a" * 64, "size": 1}, "layers": [layer]}
+        with pytest.raises(BuildError, match="not a sha256 digest"):
+            read_image(replace(manifest, raw=canonical_json(document)), "evil")
 
 
 async def test_a_base_in_a_network_that_is_not_allowed(

@@ -62,8 +62,8 @@ async def test_the_first_reason_is_given_when_no_builder_has_the_base(
     append: AppendBuilder, options: BuilderOptions, requests: Requests
 ) -> None:
     chain = BuilderChain([append, FakeBuilder(options)])
-    with pytest.raises(BuildError, match=r"tests/missing:1\b"):
-        await chain.build(requests.make(base=f"{requests.access.host}/tests/missing:1"), _quiet)
+    with pytest.raises(BuildError, match=r"nowhere/missing:1\b"):
+        await chain.build(requests.make(base=f"{requests.access.host}/nowhere/missing:1"), _quiet)
 
 
 async def test_that_no_builder_can_is_said_with_each_reason(append: AppendBuilder, requests: Requests) -> None:

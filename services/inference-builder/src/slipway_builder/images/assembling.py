@@ -35,10 +35,10 @@ from slipway_builder.images.registry.bases import (
     together,
 )
 from slipway_builder.images.registry.client import RegistryClient
-from slipway_builder.images.registry.errors import BlobUnknown
+from slipway_builder.images.registry.errors import BlobUnknown, ImageDenied
 from slipway_builder.images.registry.manifests import OCI_MANIFEST, digest_of
 from slipway_builder.images.registry.pool import RegistryPool
-from slipway_builder.images.registry.references import ImageReference
+from slipway_builder.images.registry.references import ImageReference, canonical_host
 from slipway_builder.images.stopwatch import Stopwatch
 from slipway_builder.images.wsgi import WSGI_DIRECTORY, write_wsgi_server
 from slipway_kit.tasks import cancel_and_wait, run_blocking
@@ -121,7 +121,18 @@ class Assembler:
             await run_blocking(shutil.rmtree, folder, ignore_errors=True)
 
     async def find_base(self, job: Job, reference: ImageReference) -> Base:
-        """The base image at one digest. Raises what `registry.bases.find_base` does."""
+        """The user's base image at one digest. Raises what `registry.bases.find_base` does.
+
+        The target's login must not open the images of other deployments, so those are no bases.
+        """
+        prefix, slash, _ = job.request.repository.rpartition("/")
+        inside = slash and reference.repository.startswith(prefix + slash)
+        if inside and reference.host == canonical_host(job.request.registry.host):
+            raise ImageDenied(f"{reference} is an image of this platform's own; take the base that it was built from.")
+        return await self.find_own(job, reference)
+
+    async def find_own(self, job: Job, reference: ImageReference) -> Base:
+        """The same for an image that the platform itself has named."""
         with job.watch.step("resolve"):
             registry = self._registries.source(reference, job.request)
             base = await find_base(registry, reference, job.request.platform)

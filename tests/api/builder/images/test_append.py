@@ -1,6 +1,7 @@
 """`append` against a real registry."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -128,6 +129,15 @@ async def test_pure_wheels_are_a_layer_in_the_users_place(
     members = (await look_into(first)).members()
     assert "valohai/.home/.local/lib/python3.11/site-packages/bottle.py" in members
     assert "valohai/.home/.local/lib/python3.11/site-packages/six.py" in members
+    index = (await client.manifest(request.repository, first.digest.replace(":", "-"))).document
+    (listed,) = index["manifests"]
+    referrer = (await client.manifest(request.repository, listed["digest"])).document
+    assert referrer["subject"]["digest"] == first.digest
+    sbom = json.loads(await client.blob(request.repository, referrer["layers"][0]["digest"]))
+    packages = {one["purl"] for one in sbom["components"] if one["type"] == "library"}
+    assert "pkg:pypi/bottle@0.13.2" in packages
+    assert len(packages) == 2
+    assert sbom["components"][0]["version"] == first.base_digest
     script, content = members["valohai/.home/.local/bin/bottle"]
     assert (script.mode, script.uid) == (0o755, 10001)
     assert content.startswith(b"#!/usr/bin/env python3\n")

@@ -95,6 +95,9 @@ async def test_clean_up_says_first_and_deletes_only_what_is_asked(
     assert await client.find_manifest(f"{prefix}/one", gone.digest) is None
     assert await client.find_manifest(f"{prefix}/one", kept.digest) == kept.digest
     assert await client.find_manifest(f"{prefix}-other/one", other.digest) == other.digest
+    left = await client.tags(f"{prefix}/one")
+    assert kept.digest.replace(":", "-") in left
+    assert gone.digest.replace(":", "-") not in left
     assert (await clean_up(client, prefix, {kept.digest}, dry_run=False)).deleted == ()
     again = await append.build(requests.make(repository=f"{prefix}/one", code={"a": b"2"}), _quiet)
     assert again.digest == gone.digest

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from slipway_builder.images.code_tree import CodeTree, open_code
-from slipway_builder.images.contents import metadata_bytes
+from slipway_builder.images.contents import WSGI_SERVER, metadata_bytes
 from slipway_builder.images.found import describe_built, find_built
 from slipway_builder.images.identity import image_tag
 from slipway_builder.images.image_config import extend_config, make_manifest
@@ -35,12 +35,13 @@ from slipway_builder.images.registry.bases import (
     together,
 )
 from slipway_builder.images.registry.client import RegistryClient
-from slipway_builder.images.registry.errors import BlobUnknown, ImageDenied
-from slipway_builder.images.registry.manifests import OCI_MANIFEST, digest_of
+from slipway_builder.images.registry.errors import BlobUnknown, ImageDenied, RegistryRefused
+from slipway_builder.images.registry.manifests import OCI_MANIFEST, Descriptor, digest_of
 from slipway_builder.images.registry.pool import RegistryPool
 from slipway_builder.images.registry.references import ImageReference, canonical_host
+from slipway_builder.images.sbom import attach, make_sbom, packages_in
 from slipway_builder.images.stopwatch import Stopwatch
-from slipway_builder.images.wsgi import WSGI_DIRECTORY, write_wsgi_server
+from slipway_builder.images.wsgi import WSGI_DIRECTORY, write_wsgi_server, wsgi_version
 from slipway_kit.tasks import cancel_and_wait, run_blocking
 
 WORK_PATH: Final = PurePosixPath(WORK_DIRECTORY.lstrip("/"))
@@ -186,6 +187,7 @@ class Assembler:
             sending.append(partial(_send_document, job, described.digest, document))
             pushed += sum(await together(_call, sending))
             pushed += await _put_manifest(job, base, raw)
+            await _attach_sbom(job, base, dependencies, Descriptor(OCI_MANIFEST, digest_of(raw), len(raw)))
         built = describe_built(
             job.request,
             digest=digest_of(raw),
@@ -260,6 +262,16 @@ async def _put_manifest(job: Job, base: Base, raw: bytes) -> int:
         await job.registry.put_manifest(job.request.repository, job.tag, raw, OCI_MANIFEST)
         return again
     return 0
+
+
+async def _attach_sbom(job: Job, base: Base, dependencies: WrittenLayer | None, image: Descriptor) -> None:
+    packages = [] if dependencies is None else await run_blocking(packages_in, dependencies.file)
+    if job.request.spec.wsgi is not None:
+        packages.append((WSGI_SERVER, await run_blocking(wsgi_version)))
+    try:
+        await attach(job.registry, job.request.repository, image, make_sbom(base.name, base.digest, packages))
+    except RegistryRefused as error:
+        job.log(f"The list of what is in the image could not be attached: {error.message}")
 
 
 async def _call(work: Callable[[], Awaitable[int]]) -> int:

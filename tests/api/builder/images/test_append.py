@@ -304,6 +304,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.timeout(1800)
 async def test_memory_stays_flat_with_a_large_file(requests: Requests, base: str, tmp_path: Path) -> None:
     """200 MB here; 10 GiB with SLIPWAY_CHAOS=full. What is allowed does not depend on the size."""
     size = 10 * 1024**3 if os.environ.get("SLIPWAY_CHAOS") == "full" else 200_000_000

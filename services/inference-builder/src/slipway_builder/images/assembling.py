@@ -39,7 +39,7 @@ from slipway_builder.images.registry.errors import BlobUnknown, ImageDenied, Reg
 from slipway_builder.images.registry.manifests import OCI_MANIFEST, Descriptor, digest_of
 from slipway_builder.images.registry.pool import RegistryPool
 from slipway_builder.images.registry.references import ImageReference, canonical_host
-from slipway_builder.images.sbom import attach, make_sbom, packages_in
+from slipway_builder.images.sbom import EMPTY, attach, make_sbom, packages_in
 from slipway_builder.images.stopwatch import Stopwatch
 from slipway_builder.images.wsgi import WSGI_DIRECTORY, write_wsgi_server, wsgi_version
 from slipway_kit.tasks import cancel_and_wait, run_blocking
@@ -177,17 +177,18 @@ class Assembler:
             pushed += sum(one.descriptor.size for one in sent)
             layers = [*(one.layer for one in lower), *sent, *(one.layer for one in written)]
             document = extend_config(config, layers, job.request.spec)
-            raw, described = make_manifest(
+            raw = make_manifest(
                 document,
                 [*base.image.layers, *(one.descriptor for one in layers)],
                 base_name=base.name,
                 base_digest=base.digest,
             )
             sending = [partial(_send, job, one) for one in (*lower, *written)]
-            sending.append(partial(_send_document, job, described.digest, document))
+            sbom = await _sbom(job, base, dependencies)
+            sending += [partial(_send_document, job, one) for one in (document, EMPTY, sbom)]
             pushed += sum(await together(_call, sending))
             pushed += await _put_manifest(job, base, raw)
-            await _attach_sbom(job, base, dependencies, Descriptor(OCI_MANIFEST, digest_of(raw), len(raw)))
+            await _attach(job, raw, sbom)
         built = describe_built(
             job.request,
             digest=digest_of(raw),
@@ -248,8 +249,8 @@ async def _send(job: Job, written: WrittenLayer) -> int:
     return size
 
 
-async def _send_document(job: Job, digest: str, document: bytes) -> int:
-    await job.registry.upload(job.request.repository, digest, document)
+async def _send_document(job: Job, document: bytes) -> int:
+    await job.registry.upload(job.request.repository, digest_of(document), document)
     return len(document)
 
 
@@ -264,12 +265,17 @@ async def _put_manifest(job: Job, base: Base, raw: bytes) -> int:
     return 0
 
 
-async def _attach_sbom(job: Job, base: Base, dependencies: WrittenLayer | None, image: Descriptor) -> None:
+async def _sbom(job: Job, base: Base, dependencies: WrittenLayer | None) -> bytes:
     packages = [] if dependencies is None else await run_blocking(packages_in, dependencies.file)
     if job.request.spec.wsgi is not None:
         packages.append((WSGI_SERVER, await run_blocking(wsgi_version)))
+    return make_sbom(base.name, base.digest, packages)
+
+
+async def _attach(job: Job, manifest: bytes, sbom: bytes) -> None:
+    subject = Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest))
     try:
-        await attach(job.registry, job.request.repository, image, make_sbom(base.name, base.digest, packages))
+        await attach(job.registry, job.request.repository, subject, sbom)
     except RegistryRefused as error:
         job.log(f"The list of what is in the image could not be attached: {error.message}")
 

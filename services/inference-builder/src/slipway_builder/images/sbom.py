@@ -17,7 +17,8 @@ from slipway_builder.images.registry.manifests import (
 )
 
 CYCLONEDX: Final = "application/vnd.cyclonedx+json"
-_EMPTY: Final = b"{}"
+EMPTY: Final = b"{}"
+"""The configuration of an artifact that has none; it must be in the registry, as the document must."""
 _DISTRIBUTION: Final = re.compile(r"(?P<name>[^/]+?)-(?P<version>[^-/]+)\.dist-info")
 
 Package = tuple[str, str]
@@ -48,20 +49,17 @@ def make_sbom(base_name: str, base_digest: str, packages: Iterable[Package]) -> 
 
 
 async def attach(registry: RegistryClient, repository: str, subject: Descriptor, document: bytes) -> None:
-    """Keep the document as a referrer of `subject`.
+    """Keep the document as a referrer of `subject`; the document and `EMPTY` were uploaded before.
 
     A registry that has no list of referrers gets one under the tag that the specification names for it.
     """
-    for data in (_EMPTY, document):
-        if not await registry.has_blob(repository, digest_of(data)):
-            await registry.upload(repository, digest_of(data), data)
     described = Descriptor(CYCLONEDX, digest_of(document), len(document))
     manifest = canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "artifactType": CYCLONEDX,
-            "config": Descriptor(OCI_EMPTY, digest_of(_EMPTY), len(_EMPTY)).document(),
+            "config": Descriptor(OCI_EMPTY, digest_of(EMPTY), len(EMPTY)).document(),
             "layers": [described.document()],
             "subject": subject.document(),
         }

@@ -21,6 +21,7 @@ SPECS: dict[str, ServiceSpec[Any, Any]] = {spec.name: spec for spec in (GATEWAY,
 APPS = [
     ("gateway", "public"),
     ("gateway", "workers"),
+    ("gateway", "internal"),
     ("scheduler", "workers"),
     ("scheduler", "internal"),
     ("logs", "public"),

@@ -13,6 +13,7 @@ from tests.api.platform.services import Services
 APPS = [
     ("gateway", "public"),
     ("gateway", "workers"),
+    ("gateway", "internal"),
     ("scheduler", "workers"),
     ("scheduler", "internal"),
     ("logs", "public"),
@@ -49,7 +50,8 @@ class Target:
         if self.app == "public":
             return {"Authorization": f"Token {self.estate.token}"}
         if self.app == "internal":
-            return {"Authorization": f"Bearer {self.services.service_token('gateway', self.service)}"}
+            caller = "builder" if self.service == "gateway" else "gateway"
+            return {"Authorization": f"Bearer {self.services.service_token(caller, self.service)}"}
         token = self.estate.machine.worker_token if self.service == "scheduler" else self.estate.attempt.token
         return {"Authorization": f"Bearer {token}"}
 

@@ -20,6 +20,11 @@ PATH_NAMES = {
     "alias_id": "alias",
     "store_id": "store",
     "upload_id": "upload",
+    "deployment_id": "deployment",
+    "version_id": "version",
+    "endpoint_id": "endpoint",
+    "key_id": "key",
+    "target_id": "target",
     "name": "slug",
 }
 UNKNOWN = {
@@ -32,6 +37,12 @@ UNKNOWN = {
     "output": "0190dead-0000-7000-8000-000000000007",
     "environment_id": "0190dead-0000-7000-8000-000000000008",
     "token": "0190dead-0000-7000-8000-000000000009",
+    "deployment": "0190dead-0000-7000-8000-00000000000a",
+    "version": "0190dead-0000-7000-8000-00000000000b",
+    "endpoint": "0190dead-0000-7000-8000-00000000000c",
+    "key": "0190dead-0000-7000-8000-00000000000d",
+    "target": "0190dead-0000-7000-8000-00000000000e",
+    "version_name": "nothing-v1",
     "commit": "dead" * 10,
     "branch": "nothing-branch",
     "environment": "nothing-environment",
@@ -57,6 +68,12 @@ def things_of(estate: Estate) -> dict[str, str]:
         "output": estate.output_datum,
         "environment_id": estate.machine.environment_id,
         "token": estate.api_token_id,
+        "deployment": estate.served.deployment,
+        "version": estate.served.version,
+        "endpoint": estate.served.endpoint,
+        "key": estate.served.key,
+        "target": UNKNOWN["target"],  # targets are everybody's to see and administrators' to change
+        "version_name": f"{estate.name}-v1",
         "commit": estate.commit,
         "branch": estate.branch,
         "environment": estate.machine.slug,
@@ -137,6 +154,9 @@ _CHANGE_PROJECT = _bodies(
     {"upload_store": "{store}"},
 )
 
+_VERSION = {"deployment": "{deployment}", "commit": "{commit}", "endpoint_configurations": {"serve": {}}}
+_MODEL = {"endpoint_configurations": {"serve": {"files": {"model": "{datum}"}}}}
+_DEPLOYED = "/p/{owner}/{slug}/deployment/{deployment}"
 _OWNER = "/api/v1/owners/{owner}"
 _GROUP = f"{_OWNER}/environment-variable-groups/{{group}}"
 
@@ -243,6 +263,50 @@ ROWS: dict[str, tuple[Call, ...]] = {
     "PUT /api/v0/stores/{store_id}/": _bodies({"name": "x"}, {"configuration": _STORE}),
     "PATCH /api/v0/stores/{store_id}/": _bodies({"name": "x"}, {"configuration": _STORE}),
     "DELETE /api/v0/stores/{store_id}/": PLAIN,
+    "GET /api/v0/deployments/": _queries("project={project}", "name={owner}-serving"),
+    "POST /api/v0/deployments/": _bodies(
+        {"project": "{project}", "name": "more"}, {"project": "{project}", "name": "more", "commit": "{branch}"}
+    ),
+    "GET /api/v0/deployments/{deployment_id}/": PLAIN,
+    "PUT /api/v0/deployments/{deployment_id}/": _bodies({"enabled": False}, {"public": True}),
+    "PATCH /api/v0/deployments/{deployment_id}/": _bodies({"enabled": False}, {"public": True}),
+    "DELETE /api/v0/deployments/{deployment_id}/": PLAIN,
+    "GET /api/v0/deployments/{deployment_id}/suggest_version_name/": PLAIN,
+    "GET /api/v0/deployment-versions/": _queries("project={project}", "deployment={deployment}", "name={version_name}"),
+    "POST /api/v0/deployment-versions/": _bodies(_VERSION, {**_VERSION, "commit": "{branch}"}, {**_VERSION, **_MODEL}),
+    "GET /api/v0/deployment-versions/{version_id}/": PLAIN,
+    "PUT /api/v0/deployment-versions/{version_id}/": _bodies({"enabled": False}),
+    "PATCH /api/v0/deployment-versions/{version_id}/": _bodies({"enabled": False}),
+    "DELETE /api/v0/deployment-versions/{version_id}/": PLAIN,
+    "GET /api/v0/deployment-endpoints/{endpoint_id}/": PLAIN,
+    "PUT /api/v0/deployment-endpoints/{endpoint_id}/": _bodies({"enabled": False}, {"replicas": 2}),
+    "PATCH /api/v0/deployment-endpoints/{endpoint_id}/": _bodies({"enabled": False}, {"replicas": 2}),
+    "PATCH /api/v1/deployments/{deployment_id}": _bodies({"public": True}),
+    "GET /api/v1/deployments/{deployment_id}/aliases": PLAIN,
+    "PUT /api/v1/deployments/{deployment_id}/aliases/{alias_name}": tuple(
+        Call(path="/api/v1/deployments/{deployment}/aliases/live", body=body)  # a name that is free is no one's thing
+        for body in (
+            {"version": "{version}"},
+            {"version": "{version_name}"},
+            {"version": "{version}", "canary_version": "{version}", "canary_percent": 5},
+        )
+    ),
+    "DELETE /api/v1/deployments/{deployment_id}/aliases/{alias_name}": PLAIN,
+    "POST /api/v1/deployments/{deployment_id}/aliases/{alias_name}/rollback": PLAIN,
+    "GET /api/v1/deployments/{deployment_id}/alias-moves": _queries("alias={alias_name}"),
+    "GET /api/v1/deployments/{deployment_id}/keys": PLAIN,
+    "POST /api/v1/deployments/{deployment_id}/keys": _bodies({"consumer": "x"}),
+    "DELETE /api/v1/deployments/{deployment_id}/keys/{key_id}": PLAIN,
+    "GET /api/v1/deployments/{deployment_id}/metrics": _queries("minutes=5"),
+    "GET /api/v1/deployment-targets": PLAIN,
+    "POST /api/v1/deployment-targets": _bodies({"name": "x", "kind": "process", "public_url": "http://x.test"}),
+    "POST /api/v1/deployment-targets/{target_id}/check": PLAIN,
+    "POST /api/v1/deployment-versions/{version_id}/rebuild": PLAIN,
+    "POST /api/v1/deployment-versions/{version_id}/cancel": PLAIN,
+    "GET /api/v1/deployment-endpoints/{endpoint_id}/build-log": _queries("after=1&limit=1"),
+    "GET /api/v1/deployment-endpoints/{endpoint_id}/log": _queries("limit=1"),
+    "GET /api/v1/deployment-endpoints/{endpoint_id}/metrics": _queries("minutes=5"),
+    "POST /api/v1/deployment-endpoints/{endpoint_id}/test": _bodies({}, {"alias": "{alias_name}"}),
     "GET /api/v1/streams/executions/{execution_id}/log/": PLAIN,
     "GET /static/{name}": (Call(path="/static/no-such-file"),),
     "GET /auth/login/": PLAIN,
@@ -283,6 +347,27 @@ ROWS: dict[str, tuple[Call, ...]] = {
     "POST /p/{owner}/{name}/execution/{execution_id}/copy/": _forms({}),
     "GET /p/{owner}/{name}/data/": PLAIN,
     "GET /p/{owner}/{name}/data/{datum_id}/download/": PLAIN,
+    "GET /p/{owner}/{name}/deployments/": PLAIN,
+    "POST /p/{owner}/{name}/deployments/": _forms({"deployment": "A B"}),
+    "GET /p/{owner}/{name}/deployment/{deployment_id}/": PLAIN,
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/switch/": _forms({"public": "on"}),
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/delete/": _forms({"confirm": "x"}),
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/aliases/": _forms(
+        {"alias": "a", "version": "{version}"}, {"alias": "a", "version": "{version_name}"}
+    ),
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/aliases/rollback/": _forms({"alias": "{alias_name}"}),
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/aliases/delete/": _forms({"alias": "{alias_name}"}),
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/keys/": _forms({"consumer": " "}),
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/keys/revoke/": _forms({"key": "{key}"}),
+    "GET /p/{owner}/{name}/deployment/{deployment_id}/new-version/": _queries("commit={commit}"),
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/new-version/": _forms(
+        {"commit": "{commit}", "endpoint:serve": "1", "file:serve:model": "{datum}"}
+    ),
+    "GET /p/{owner}/{name}/deployment/{deployment_id}/version/{version_id}/": PLAIN,
+    "POST /p/{owner}/{name}/deployment/{deployment_id}/version/{version_id}/{action}/": tuple(
+        Call(path=f"{_DEPLOYED}/version/{{version}}/{action}/", form={"endpoint": "serve", "replicas": "1"})
+        for action in ("disable", "rebuild", "cancel", "delete", "scale", "test")
+    ),
     "GET /environments/": PLAIN,
     "GET /api/docs/": PLAIN,
 }

@@ -18,7 +18,15 @@ CONFIG = [
             "command": ["true"],
             "inputs": [{"name": "data", "optional": True}],
         }
-    }
+    },
+    {
+        "endpoint": {
+            "name": "serve",
+            "image": "python:3.12",
+            "server-command": "python app.py",
+            "files": [{"name": "model", "path": "model.bin"}],
+        }
+    },
 ]
 CONTENT = b"weights of a model"
 
@@ -45,6 +53,16 @@ class Attempt:
 
 
 @dataclass
+class Served:
+    """A deployment with one version, an alias of it, and a key."""
+
+    deployment: str
+    version: str
+    endpoint: str
+    key: str
+
+
+@dataclass
 class Estate:
     """One user and an object of every kind."""
 
@@ -64,6 +82,7 @@ class Estate:
     machine: Machine
     attempt: Attempt
     output_datum: str
+    served: "Served"
 
     def ids(self) -> dict[str, str]:
         """Path parameters by name, as the routes call them."""
@@ -75,6 +94,10 @@ class Estate:
             "alias_id": self.alias["id"],
             "store_id": self.store["id"],
             "upload_id": self.upload,
+            "deployment_id": self.served.deployment,
+            "version_id": self.served.version,
+            "endpoint_id": self.served.endpoint,
+            "key_id": self.served.key,
             "identifier": self.commit,
             "owner": self.name,
             "name": self.project["slug"],
@@ -224,7 +247,37 @@ def settle(services: Services, name: str, *, shared: bool = False) -> Estate:
         machine=machine,
         attempt=attempt,
         output_datum=_add_output(services, attempt, f"{name}-model.bin"),
+        served=_serve(services, client, project["id"], commit, datum["id"], name),
     )
+
+
+def _serve(services: Services, client: httpx.Client, project_id: str, commit: str, datum_id: str, name: str) -> Served:
+    """A version whose build fails, for its code has no bytes; so the rows of its alias are made by hand."""
+    deployment = _done(client.post("/api/v0/deployments/", json={"project": project_id, "name": f"{name}-serving"}))
+    version = _done(
+        client.post(
+            "/api/v0/deployment-versions/",
+            json={
+                "deployment": deployment["id"],
+                "commit": commit,
+                "name": f"{name}-v1",
+                "endpoint_configurations": {"serve": {"files": {"model": datum_id}}},
+            },
+        )
+    )
+    key = _done(client.post(f"/api/v1/deployments/{deployment['id']}/keys", json={"consumer": f"{name}-shop"}))
+    alias_id, here = uuid4(), (UUID(deployment["id"]), f"{name}-alias", UUID(version["id"]))
+    services.sql(
+        "INSERT INTO builder.aliases (id, deployment_id, name, version_id, canary_percent, sticky, modified_at)"
+        " VALUES ($1, $2, $3, $4, 0, true, now())",
+        *(alias_id, *here),
+    )
+    services.sql(
+        "INSERT INTO builder.alias_moves (id, alias_id, deployment_id, alias_name, version_id, canary_percent,"
+        " actor_id, reason, automatic, revision, at) VALUES ($1, $2, $3, $4, $5, 0, 0, '', false, 1, now())",
+        *(uuid4(), alias_id, *here),
+    )
+    return Served(deployment["id"], version["id"], version["endpoints"][0]["id"], key["id"])
 
 
 def _add_output(services: Services, attempt: Attempt, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import asyncpg
 import uvloop
 
+from slipway_builder.database import MIGRATIONS as BUILDER_MIGRATIONS
 from slipway_builder.settings import BuilderSettings
 from slipway_builder.spec import SPEC as BUILDER
 from slipway_db import bootstrap, migrate
@@ -29,12 +30,14 @@ from slipway_logs.spec import SPEC as LOGS
 from slipway_scheduler.database import MIGRATIONS as SCHEDULER_MIGRATIONS
 from slipway_scheduler.settings import SchedulerSettings
 from slipway_scheduler.spec import SPEC as SCHEDULER
+from slipway_schemas.inference.statuses import TargetKind
+from slipway_schemas.inference.versions import TargetDraft
 from slipway_testing.ports import unused_port
 from slipway_testing.roles import ROLE_PASSWORDS, service_url
 
 T = TypeVar("T")
 
-MIGRATIONS = [SCHEDULER_MIGRATIONS, GATEWAY_MIGRATIONS, LOGS_MIGRATIONS]
+MIGRATIONS = [SCHEDULER_MIGRATIONS, GATEWAY_MIGRATIONS, LOGS_MIGRATIONS, BUILDER_MIGRATIONS]
 APPS = {
     "gateway": ("public", "workers", "internal"),
     "scheduler": ("workers", "internal"),
@@ -114,7 +117,7 @@ class Services:
 def _settings(services: Services, valkey_url: str) -> list[tuple[Any, Any]]:
     home, ports = services.home, services.ports
     origin = services.url("gateway", "public")
-    neighbours = {name: services.url(name, "internal") for name in ("scheduler", "logs")}
+    neighbours = {name: services.url(name, "internal") for name in ("scheduler", "logs", "builder", "gateway")}
     store = {"type": "local", "path": home / "store", "signing_key": "s" * 40, "public_url": origin}
 
     def common(name: str) -> dict[str, Any]:
@@ -141,7 +144,14 @@ def _settings(services: Services, valkey_url: str) -> list[tuple[Any, Any]]:
     )
     scheduler = SchedulerSettings.model_validate({**common("scheduler"), "leases": {"hold_seconds": 0.2}})
     logs = LogsSettings.model_validate({**common("logs"), "store": store})
-    builder = BuilderSettings.model_validate({key: common("builder")[key] for key in ("keys", "http", "log")})
+    builder = BuilderSettings.model_validate(
+        {
+            **{key: value for key, value in common("builder").items() if key != "token_pepper_file"},
+            "neighbours": neighbours,
+            "work_dir": home / "builds",
+            "process": {"home": home / "serving", "ends_with_builder": True, "hidden": [home]},
+        }
+    )
     return [(SCHEDULER, scheduler), (LOGS, logs), (GATEWAY, gateway), (BUILDER, builder)]
 
 
@@ -174,6 +184,11 @@ def running_services(postgres_server: Any, valkey_url: str, home: Path) -> Itera
         async with supervisor.running():
             services.contexts.update(supervisor.contexts)
             await supervisor.contexts["scheduler"].doorbell.wait_connected(10)
+            target = TargetDraft(
+                name="local", kind=TargetKind.PROCESS, public_url="http://127.0.0.1:9", is_default=True
+            )
+            builder = supervisor.contexts["gateway"].builder
+            await builder.post("/internal/v1/targets", body=target)
             started.set()
             await stopping.wait()
 

@@ -38,6 +38,14 @@ def creating(estate: Estate) -> dict[str, list[Any]]:
             {**here, "name": f"name-{number}", "datum": estate.datum["id"]} for number in range(500)
         ],
         "post /api/v0/stores/": [{"name": "s", "type": "s3", "configuration": store, **here}],
+        "post /api/v0/deployments/": [{**here, "name": f"made-{number}"} for number in range(500)],
+        "post /api/v0/deployment-versions/": [
+            {
+                "deployment": estate.served.deployment,
+                "commit": estate.commit,
+                "endpoint_configurations": {"serve": {"files": {"model": estate.datum["id"]}}},
+            }
+        ],
         "post /internal/v1/environments": [{"slug": f"made-{number}", "name": "made"} for number in range(500)],
     }
 

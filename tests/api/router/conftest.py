@@ -24,9 +24,13 @@ async def shared_site(request: pytest.FixtureRequest, tmp_path_factory: pytest.T
     builder.put()
     home = tmp_path_factory.mktemp("router")
     engine = cast(str, request.param)
-    async with ServedApp(builder.app) as app, Pod("one") as one, Pod("two") as two:
-        async with running_router(builder, app.url, home, engine, report_seconds="1", threads="2") as router:
-            yield Site(builder, router, one, two, app)
+    async with (
+        ServedApp(builder.app) as app,
+        Pod("one") as one,
+        Pod("two") as two,
+        running_router(builder, app.url, home, engine, report_seconds="1", threads="2") as router,
+    ):
+        yield Site(builder, router, one, two, app)
 
 
 @pytest.fixture

@@ -94,7 +94,9 @@ async def test_a_closed_endpoint_wants_a_key(site: Site) -> None:
 
 
 async def test_a_key_never_reaches_the_pod(site: Site) -> None:
-    await site.put(site.route("v", site.first(), public=False), site.route("p", site.first()), site.key("k1"))
+    await site.put(
+        site.route("v", site.first(), public=False), site.route("p", site.first()), site.key("k1"), site.key("k2")
+    )
     for name, headers, left in (
         ("v", ("Authorization: Bearer k1",), {}),
         ("v", ("X-Api-Key: k1",), {}),
@@ -102,7 +104,10 @@ async def test_a_key_never_reaches_the_pod(site: Site) -> None:
         ("v", ("X-Api-Key: k1", "Authorization: Bearer own"), {"authorization": "Bearer own"}),
         ("v", ("X-Api-Key: k1", "Authorization: Basic own"), {"authorization": "Basic own"}),
         ("p", ("Authorization: Bearer k1",), {}),
+        ("v", ("X-Api-Key: k1", "Authorization: Bearer k2"), {}),
         ("p", ("X-Api-Key: own",), {"x-api-key": "own"}),
+        ("p", ("X-Api-Key: own", "Authorization: Bearer k1"), {"x-api-key": "own"}),
+        ("p", ("X-Api-Key: k1", "Authorization: Bearer own"), {"authorization": "Bearer own"}),
     ):
         assert (await site.router.get(f"{site.path(name)}/echo", *headers)).status == 200, headers
         kept = {one: value for one, value in site.one.seen[-1].headers if one in ("authorization", "x-api-key")}
@@ -139,6 +144,26 @@ async def test_a_key_opens_what_it_is_for(site: Site) -> None:
     assert (await site.router.get(f"{other.path('v')}/echo", "X-Api-Key: foreign")).status == 200
 
 
+async def test_a_kept_connection_proves_nothing_about_its_next_request(site: Site) -> None:
+    await site.put(site.route("v", site.first(), public=False), site.key("one"), site.key("two", endpoints=("greet",)))
+    path = f"{site.path('v')}/echo"
+    async with Wire(site.router.port) as wire:
+        for header, status in (
+            ("X-Api-Key: one", 200),
+            ("X-Api-Key: one", 200),
+            ("X-Other: 1", 401),
+            ("X-Api-Key: on", 403),
+            ("X-Api-Key: one1", 403),
+            ("Authorization: Bearer one", 200),
+            ("X-Api-Key: ", 403),
+            ("X-Other: 1", 401),
+            ("Authorization: Bearer two", 200),
+            ("Authorization: Bearer three", 403),
+            ("X-Api-Key: two", 200),
+        ):
+            assert (await wire.get(path, header)).status == status, header
+
+
 async def test_a_key_works_at_once_and_ends_at_once(site: Site) -> None:
     path = f"{site.path('v')}/echo"
     key = site.key("short lived", endpoints=("greet",))
@@ -153,15 +178,19 @@ async def test_a_key_works_at_once_and_ends_at_once(site: Site) -> None:
         assert (await wire.get(path, "X-Api-Key: short lived")).json()["code"] == "key_refused"
 
 
-async def test_a_key_named_twice_is_refused(site: Site) -> None:
+async def test_of_several_headers_one_decides_and_all_go(site: Site) -> None:
     await site.put(site.route("v", site.first(), public=False), site.key("good"))
     path = f"{site.path('v')}/echo"
-    for headers in (
-        ("X-Api-Key: bad", "X-Api-Key: good"),
-        ("Authorization: Bearer good", "Authorization: Bearer bad"),
+    for status, *headers in (
+        (200, "X-Api-Key: bad", "X-Api-Key: good"),
+        (403, "X-Api-Key: good", "X-Api-Key: bad"),
+        (403, "X-Api-Key: bad", "Authorization: Bearer good"),
+        (200, "Authorization: Bearer good", "Authorization: Bearer bad"),
+        (403, "Authorization: Bearer bad", "Authorization: Bearer good"),
     ):
-        answer = await site.router.get(path, *headers)
-        assert (answer.status, answer.json()["code"]) == (400, "key_repeated")
+        assert (await site.router.get(path, *headers)).status == status, headers
+        if status == 200:
+            assert not [one for one, _ in site.one.seen[-1].headers if one in ("authorization", "x-api-key")]
 
 
 async def test_a_key_has_so_many_requests_a_minute(site: Site) -> None:
@@ -244,8 +273,10 @@ async def test_what_a_client_says_about_itself_is_not_believed(site: Site) -> No
     seen = site.one.seen[-1]
     assert seen.header("x-forwarded-for") == ["127.0.0.1"]
     assert seen.header("x-forwarded-proto") == ["http"]
-    assert seen.header("x-forwarded-host") == ["models.example.org"]
-    assert not {"forwarded", "x_forwarded_for", "x-forwarded-prefix"} & {one for one, _ in seen.headers}
+    assert seen.header("host") == ["models.example.org"]
+    assert not {"forwarded", "x-forwarded-host", "x_forwarded_for", "x-forwarded-prefix"} & {
+        one for one, _ in seen.headers
+    }
 
 
 async def test_methods_heads_and_continues(site: Site) -> None:
@@ -286,14 +317,18 @@ async def test_events_arrive_as_they_are_sent(site: Site) -> None:
             assert data == f"data: {len(times)}\n\n".encode()
             times.append(time.monotonic() - began)
         assert len(times) == 5
-        assert times[0] < 0.3
-        assert times[-1] - times[0] > 0.3
+        assert times[-1] - times[0] > 0.1
         assert (await wire.get(f"{site.path('v')}/echo")).status == 200
 
 
 async def test_websockets_pass(site: Site) -> None:
     await site.put(site.route("v", site.first(), public=False), site.key("ws key"))
-    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: abc=")
+    upgrade = (
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
     path = f"{site.path('v')}/ws"
     async with Wire(site.router.port) as wire:
         await wire.send(request("GET", path, *upgrade))

@@ -56,6 +56,7 @@ class GatewayContext:
     object_store: ObjectStore
     scheduler: Neighbour
     logs: Neighbour
+    builder: Neighbour
     callers: ServiceVerifier
     attempts: AttemptVerifier
     vault: Vault
@@ -179,6 +180,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             object_store=object_store,
             scheduler=scheduler,
             logs=logs,
+            builder=builder,
             callers=ServiceVerifier(SCHEMA, trusted, clock),
             attempts=AttemptVerifier(trusted["scheduler"]),
             vault=vault,

@@ -1,6 +1,7 @@
 """`append` against a real registry."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,14 @@ from slipway_builder.images.builders.append import AppendBuilder
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildError, CannotBuild, FileSource, RegistryAccess
 from slipway_builder.images.registry.client import RegistryClient
-from slipway_builder.images.registry.manifests import OCI_INDEX, canonical_json
+from slipway_builder.images.registry.manifests import (
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Manifest,
+    canonical_json,
+    read_image,
+)
 from slipway_kit.egress import EgressRules
 from slipway_kit.errors import Unavailable
 from slipway_testing.conformance.image_builder import ImageBuilderConformance
@@ -83,6 +91,57 @@ async def test_the_image_says_how_it_is_run(
 async def test_requirements_are_left_to_another_builder(builder: AppendBuilder, requests: Requests) -> None:
     with pytest.raises(CannotBuild, match="requirements-deployment"):
         await builder.build(requests.make(code={"requirements-deployment.txt": b"numpy\n"}), _quiet)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("markupsafe==3.0.2", "compiled code: MarkupSafe-3.0.2"),
+        ("docopt==0.6.2", "wheels alone"),
+        ("no-such-distribution-by-slipway", "wheels alone"),
+        ("-r other.txt", "more than a name"),
+        ("--index-url https://example.com/simple", "more than a name"),
+        ("six @ https://example.com/six-1.0-py3-none-any.whl", "more than a name"),
+        ("./local", "more than a name"),
+        ("six --global-option=x", "more than a name"),
+    ],
+)
+async def test_requirements_that_are_no_plain_wheels_are_left_to_another_builder(
+    builder: AppendBuilder, requests: Requests, client: RegistryClient, line: str, reason: str
+) -> None:
+    await push_image(client, "bases/python", "3.11", [busybox_layer()], {"Env": ["PYTHON_VERSION=3.11.9"]})
+    request = requests.make(
+        code={"requirements.txt": f"# needed\n{line}\n".encode()}, base=f"{requests.access.host}/bases/python:3.11"
+    )
+    with pytest.raises(CannotBuild, match=reason):
+        await builder.build(request, _quiet)
+
+
+async def test_pure_wheels_are_a_layer_in_the_users_place(
+    builder: AppendBuilder, requests: Requests, client: RegistryClient, look_into: LookInto
+) -> None:
+    await push_image(client, "bases/python", "3.11", [busybox_layer()], {"Env": ["PYTHON_VERSION=3.11.9"]})
+    code = {"requirements.txt": b"bottle == 0.13.2 ; python_version > '3.5'  # small\nsix>=1.16,<2\n"}
+    request = requests.make(code=code, base=f"{requests.access.host}/bases/python:3.11")
+    first = await builder.build(request, _quiet)
+    second = await builder.build(replace(request, repository=f"{request.repository}-again"), _quiet)
+    assert first.digest == second.digest
+    members = (await look_into(first)).members()
+    assert "valohai/.home/.local/lib/python3.11/site-packages/bottle.py" in members
+    assert "valohai/.home/.local/lib/python3.11/site-packages/six.py" in members
+    index = (await client.manifest(request.repository, first.digest.replace(":", "-"))).document
+    (listed,) = index["manifests"]
+    referrer = (await client.manifest(request.repository, listed["digest"])).document
+    assert referrer["subject"]["digest"] == first.digest
+    sbom = json.loads(await client.blob(request.repository, referrer["layers"][0]["digest"]))
+    packages = {one["purl"] for one in sbom["components"] if one["type"] == "library"}
+    assert "pkg:pypi/bottle@0.13.2" in packages
+    assert len(packages) == 2
+    assert sbom["components"][0]["version"] == first.base_digest
+    script, content = members["valohai/.home/.local/bin/bottle"]
+    assert (script.mode, script.uid) == (0o755, 10001)
+    assert content.startswith(b"#!/usr/bin/env python3\n")
+    assert str(sys.prefix).encode() not in b"".join(data for _, data in members.values())
 
 
 async def test_onbuild_is_left_to_another_builder(
@@ -178,6 +237,25 @@ async def test_a_wrong_password_is_named(
         await builder.build(requests.make(base=foreign_base), _quiet)
 
 
+async def test_images_of_other_deployments_are_no_bases(builder: AppendBuilder, requests: Requests) -> None:
+    """The target's login could read them; the user may not."""
+    other = await builder.build(requests.make(repository="tests/somebody-elses"), _quiet)
+    with pytest.raises(BuildError, match="platform's own"):
+        await builder.build(requests.make(base=other.reference), _quiet)
+    with pytest.raises(BuildError, match="platform's own"):
+        await builder.build(requests.make(base=f"{requests.access.host}/tests/bases:1"), _quiet)
+
+
+def test_a_manifest_that_names_more_than_digests() -> None:
+    """A digest becomes part of addresses; this one would mount from another repository."""
+    manifest = Manifest(OCI_MANIFEST, "", b"")
+    for digest in ("sha256:" + "a" * 64 + "&from=secret", "sha256:../../secret", "md5:" + "a" * 32):
+        layer = {"mediaType": OCI_LAYER, "digest": digest, "size": 1}
+        document = {"config": {"digest": "sha256:" + "a" * 64, "size": 1}, "layers": [layer]}
+        with pytest.raises(BuildError, match="not a sha256 digest"):
+            read_image(replace(manifest, raw=canonical_json(document)), "evil")
+
+
 async def test_a_base_in_a_network_that_is_not_allowed(
     options: BuilderOptions, requests: Requests, foreign_base: str
 ) -> None:
@@ -226,6 +304,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.timeout(1800)
 async def test_memory_stays_flat_with_a_large_file(requests: Requests, base: str, tmp_path: Path) -> None:
     """200 MB here; 10 GiB with SLIPWAY_CHAOS=full. What is allowed does not depend on the size."""
     size = 10 * 1024**3 if os.environ.get("SLIPWAY_CHAOS") == "full" else 200_000_000

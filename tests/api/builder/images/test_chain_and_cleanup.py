@@ -62,8 +62,8 @@ async def test_the_first_reason_is_given_when_no_builder_has_the_base(
     append: AppendBuilder, options: BuilderOptions, requests: Requests
 ) -> None:
     chain = BuilderChain([append, FakeBuilder(options)])
-    with pytest.raises(BuildError, match=r"tests/missing:1\b"):
-        await chain.build(requests.make(base=f"{requests.access.host}/tests/missing:1"), _quiet)
+    with pytest.raises(BuildError, match=r"nowhere/missing:1\b"):
+        await chain.build(requests.make(base=f"{requests.access.host}/nowhere/missing:1"), _quiet)
 
 
 async def test_that_no_builder_can_is_said_with_each_reason(append: AppendBuilder, requests: Requests) -> None:
@@ -95,6 +95,9 @@ async def test_clean_up_says_first_and_deletes_only_what_is_asked(
     assert await client.find_manifest(f"{prefix}/one", gone.digest) is None
     assert await client.find_manifest(f"{prefix}/one", kept.digest) == kept.digest
     assert await client.find_manifest(f"{prefix}-other/one", other.digest) == other.digest
+    left = await client.tags(f"{prefix}/one")
+    assert kept.digest.replace(":", "-") in left
+    assert gone.digest.replace(":", "-") not in left
     assert (await clean_up(client, prefix, {kept.digest}, dry_run=False)).deleted == ()
     again = await append.build(requests.make(repository=f"{prefix}/one", code={"a": b"2"}), _quiet)
     assert again.digest == gone.digest

@@ -4,11 +4,13 @@ import asyncio
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,9 @@ from slipway_builder.images.builders.docker import DockerBuilder
 from slipway_builder.images.builders.docker_engine import LABEL
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildError, BuiltImage
+from slipway_builder.images.registry.client import RegistryClient
+from slipway_builder.images.registry.manifests import OCI_MANIFEST, canonical_json, digest_of
+from slipway_schemas.inference.versions import EndpointSpec
 from slipway_testing.conformance.image_builder import ImageBuilderConformance
 from slipway_testing.groups import TEST_IMAGE
 from slipway_testing.image_requests import DOCUMENT, Requests, access_to, file_source, push_saved
@@ -74,6 +79,37 @@ async def test_requirements_are_installed_for_the_endpoints_user(
     assert not any("__pycache__" in name or "/.cache" in name for name in ours)
     with _running(first) as container:
         assert _answer(container, "/a/b") == b"0.13.2"
+
+
+async def test_wheels_that_append_put_in_place_are_found(
+    options: BuilderOptions, requests: Requests, python_base: str, client: RegistryClient
+) -> None:
+    """No container ran for the build; the base says its Python version, as Python's own images do."""
+    manifest = (await client.manifest("bases/python", "bookworm")).document
+    config = json.loads(await client.blob("bases/python", manifest["config"]["digest"]))
+    config["config"]["Env"] = [*(config["config"].get("Env") or []), "PYTHON_VERSION=3.11.2"]
+    raw = canonical_json(config)
+    await client.upload("bases/python", digest_of(raw), raw)
+    manifest["config"] |= {"digest": digest_of(raw), "size": len(raw)}
+    await client.put_manifest("bases/python", "versioned", canonical_json(manifest), OCI_MANIFEST)
+    code = {
+        "requirements.txt": b"bottle==0.13.2\n",
+        "app.py": b"import bottle, importlib.metadata as installed\n"
+        b"@bottle.get('/')\ndef answer(): return installed.version('bottle')\n",
+    }
+    command = "~/.local/bin/bottle --bind 0.0.0.0:8000 app"
+    request = requests.make(
+        code=code,
+        base=python_base.replace("bookworm", "versioned"),
+        spec=lambda spec: spec.model_copy(update={"server_command": (command,)}),
+    )
+    builder = AppendBuilder(options)
+    try:
+        built = await builder.build(request, _quiet)
+    finally:
+        await builder.aclose()
+    with _running(built) as container:
+        assert _answer(container, "/") == b"0.13.2"
 
 
 async def test_a_requirement_that_does_not_install_is_named(
@@ -145,6 +181,40 @@ async def test_what_is_built_runs_as_the_endpoints_user(
     path = "/valohai/.home/.local/bin:/bin"
     assert facts == ["10001", "10001", "/valohai", "/valohai/.home", path, "444", "10001", "weights"]
     assert document == DOCUMENT
+
+
+CONTAINERD = (Path("/run/containerd/containerd.sock"), Path("/var/run/docker/containerd/containerd.sock"))
+
+
+async def test_what_is_built_runs_in_containerd(options: BuilderOptions, requests: Requests) -> None:
+    """Pulled by containerd itself, as a Kubernetes node does it, and run with the image's own user and variables."""
+    socket = next((one for one in CONTAINERD if one.exists()), None)
+    if socket is None or shutil.which("ctr") is None:
+        pytest.skip("the engine's containerd is not on this machine")
+    builder = AppendBuilder(options)
+    spec = EndpointSpec(name="greet", image=requests.base, server_command=("id -u; pwd; echo $HOME; cat model.bin",))
+    request = requests.make(files=(file_source("model.bin", b"weights\n"),), spec=lambda _: spec)
+    try:
+        built = await builder.build(request, _quiet)
+    finally:
+        await builder.aclose()
+    ctr = ("ctr", "--address", str(socket), "--namespace", "slipway-test")
+    try:
+        await _run(*ctr, "images", "pull", "--plain-http", built.reference)
+        answer = await _run(*ctr, "run", "--rm", built.reference, f"slipway-test-{os.getpid()}")
+    finally:
+        await _run(*ctr, "images", "rm", built.reference)
+    assert answer.splitlines() == ["10001", "/valohai", "/valohai/.home", "weights"]
+
+
+async def _run(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
 
 
 _SLOW_PROJECT = b'[build-system]\nrequires = []\nbuild-backend = "slow"\nbackend-path = ["."]\n'

@@ -95,8 +95,10 @@ async def test_a_mount_that_the_registry_declines_is_sent(
     await push_image(client, "bases/unmounted", "1", [busybox_layer(), busybox_layer({"etc/two": b"2"})])
     builder = AppendBuilder(options)
     seen: list[bytes] = []
+    stored: list[bytes] = []
 
     def decline(request: bytes) -> bytes:
+        stored.extend(re.findall(rb"^PUT \S+/manifests/v-", request))
         seen.extend(re.findall(rb"\?mount=\S+", request))
         return re.sub(rb"\?mount=\S+", b"", request)
 
@@ -106,6 +108,7 @@ async def test_a_mount_that_the_registry_declines_is_sent(
             made = requests.make(base=f"{through}/bases/unmounted:1")
             built = await builder.build(made, _quiet)
         assert len(seen) == 2
+        assert len(stored) == 1
         assert built.pushed > 2 * 1_900_000
         assert (await client.manifest(made.repository, built.digest)).digest == built.digest
     finally:

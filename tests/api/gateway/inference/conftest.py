@@ -13,13 +13,17 @@ import httpx
 import pytest
 import yaml
 
-from slipway_gateway.context import GatewayContext, open_context
+from slipway_gateway.app import public_app
+from slipway_gateway.context import Factory, GatewayContext, open_context
+from slipway_gateway.identity.dependencies import SESSION_COOKIE
+from slipway_gateway.identity.domain import TokenKind, User
 from slipway_gateway.settings import GatewaySettings
 from slipway_kit.auth import ServiceVerifier
 from slipway_kit.keys import generate_keypair, load_trusted
 from slipway_kit.settings import NeighbourSettings
 from slipway_testing.neighbours.builder import BuilderNeighbour
 from slipway_testing.neighbours.serving import ServedApp
+from tests.api.gateway.web.conftest import ORIGIN, Browser
 
 SHA = "d" * 40
 CONFIG = yaml.safe_load(
@@ -151,3 +155,29 @@ async def lab(me: httpx.AsyncClient, project: dict, execute: Any, builder: Build
     assert answer.status_code == 201, answer.text
     model = await upload(me, project["id"], "model.bin", b"weights")
     return Lab(me, project, answer.json(), model, builder)
+
+
+@pytest.fixture
+async def browser_of(context: GatewayContext) -> AsyncIterator[Any]:
+    """Browsers of users who exist."""
+    opened: list[httpx.AsyncClient] = []
+    transport = httpx.ASGITransport(app=public_app(context))
+
+    async def open_for(client: httpx.AsyncClient) -> Browser:
+        found = (await client.get("/api/v0/users/me/")).json()
+        user = User(found["id"], found["username"], "", False)
+        async with context.db.transaction() as session:
+            tokens = Factory(context, session).tokens
+            token = await tokens.issue(user.id, TokenKind.SESSION, name="browser", expires_at=None)
+        http = httpx.AsyncClient(transport=transport, base_url=ORIGIN, cookies={SESSION_COOKIE: token.value})
+        opened.append(http)
+        return Browser(http, user)
+
+    yield open_for
+    for http in opened:
+        await http.aclose()
+
+
+@pytest.fixture
+async def browser(browser_of: Any, lab: Lab) -> Browser:
+    return await browser_of(lab.me)

@@ -95,13 +95,15 @@ async def test_public_is_a_switch_and_says_who(lab):
 async def test_targets_are_for_all_to_see_and_for_administrators_to_change(lab, execute):
     [target] = (await lab.me.get("/api/v1/deployment-targets")).json()["items"]
     assert (target["name"], target["is_default"]) == ("local", True)
-    new = {"name": "north", "kind": "kubernetes", "public_url": "https://north.test", "namespace": "serving"}
+    new = {"name": "north", "kind": "kubernetes", "public_url": "https://north.test", "settings": {"namespace": "a"}}
     check = f"/api/v1/deployment-targets/{target['id']}/check"
     assert (await lab.me.post("/api/v1/deployment-targets", json=new)).status_code == 404
     assert (await lab.me.post(check)).status_code == 404
     await execute("UPDATE gateway.users SET is_admin = true")
     made = await lab.me.post("/api/v1/deployment-targets", json=new)
-    assert (made.status_code, made.json()["namespace"]) == (201, "serving")
+    assert (made.status_code, made.json()["router_token"]) == (201, "shown-once")
+    odd = await lab.me.post("/api/v1/deployment-targets", json={**new, "kind": "mainframe"})
+    assert (odd.status_code, list(odd.json()["fields"])) == (400, ["kind"])
     assert (await lab.me.post(check)).json() == {"checks": [{"name": "connection", "ok": True, "message": ""}]}
 
 
@@ -113,11 +115,11 @@ async def test_builds_are_retried_cancelled_and_read(lab, other, two):
         assert (await lab.me.post(f"{url}/{word}")).json()["name"] == "v1"
         assert lab.builder.calls[-1][0] == f"POST /internal/v1/versions/{first['id']}/{word}"
     endpoint = f"/api/v1/deployment-endpoints/{first['endpoints'][0]['id']}"
-    lab.builder.build_log = {"lines": ["pulled", "pushed"], "status": "ready"}
+    lab.builder.build_log = {"lines": ["pulled", "pushed"], "next": 2, "status": "ready", "detail": ""}
     assert (await lab.me.get(f"{endpoint}/build-log")).json() == lab.builder.build_log
     at = "2026-01-01T00:00:00Z"
-    lab.builder.log = {"lines": [{"at": at, "replica": "r1", "text": "served"}], "next": "12"}
-    assert (await lab.me.get(f"{endpoint}/log", params={"after": "7", "limit": 5})).json() == lab.builder.log
+    lab.builder.log = {"lines": [{"at": at, "replica": "r1", "text": "served"}]}
+    assert (await lab.me.get(f"{endpoint}/log", params={"limit": 5})).json() == lab.builder.log
     assert (await other.get(f"{endpoint}/log")).status_code == 404
 
 

@@ -84,8 +84,8 @@ class ImageBuilderConformance:
             await builder.build(requests.make(code=archive), _quiet)
 
     async def test_a_base_that_does_not_exist(self, builder: ImageBuilder, requests: Requests) -> None:
-        base = f"{requests.access.host}/tests/missing:1.2"
-        with pytest.raises(BuildError, match=r"tests/missing:1\.2"):
+        base = f"{requests.access.host}/nowhere/missing:1.2"
+        with pytest.raises(BuildError, match=r"nowhere/missing:1\.2"):
             await builder.build(requests.make(base=base), _quiet)
 
     async def test_a_base_that_is_denied(self, builder: ImageBuilder, requests: Requests, denied: str) -> None:

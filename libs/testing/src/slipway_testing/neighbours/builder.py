@@ -25,6 +25,7 @@ from slipway_schemas.inference.versions import (
     DeploymentDraft,
     EndpointChange,
     KeyDraft,
+    TargetDraft,
     VersionChange,
     VersionDraft,
 )
@@ -33,7 +34,7 @@ TARGET_ID = UUID("0190a0a0-0000-7000-8000-00000000007a")
 VIEWS = f"""
 CREATE SCHEMA builder_pub;
 CREATE TABLE builder_pub.target_v1 (id uuid, name text, kind text, public_url text, is_default bool,
-    created_at timestamptz);
+    created_at timestamptz, unreachable_since timestamptz, problem text DEFAULT '');
 CREATE TABLE builder_pub.deployment_v1 (id uuid PRIMARY KEY, project_id uuid, owner_id int, creator_id int, name text,
     path text, target_id uuid, enabled bool, public bool, created_at timestamptz, modified_at timestamptz,
     deleted_at timestamptz);
@@ -42,9 +43,11 @@ CREATE TABLE builder_pub.version_v1 (id uuid PRIMARY KEY, deployment_id uuid, pr
     created_at timestamptz, modified_at timestamptz, deleted_at timestamptz);
 CREATE TABLE builder_pub.endpoint_v1 (id uuid PRIMARY KEY, version_id uuid, deployment_id uuid, name text, spec jsonb,
     enabled bool, status text, status_detail text, replicas_ready int, replicas_wanted int, scale jsonb, image_id uuid,
-    created_at timestamptz, modified_at timestamptz);
+    created_at timestamptz, modified_at timestamptz, problem text, restarts int DEFAULT 0,
+    last_lines text[] DEFAULT '{{}}');
 CREATE TABLE builder_pub.alias_v1 (id uuid PRIMARY KEY, deployment_id uuid, name text, version_id uuid,
-    canary_version_id uuid, canary_percent int, modified_at timestamptz);
+    canary_version_id uuid, canary_percent int, modified_at timestamptz, sticky bool DEFAULT true,
+    max_error_percent double precision, max_latency_ms double precision);
 CREATE TABLE builder_pub.alias_move_v1 (id uuid PRIMARY KEY, alias_id uuid, deployment_id uuid, alias_name text,
     version_id uuid, previous_version_id uuid, actor_id int, reason text, automatic bool, at timestamptz);
 CREATE TABLE builder_pub.key_v1 (id uuid PRIMARY KEY, deployment_id uuid, consumer text, endpoints text[],
@@ -71,13 +74,12 @@ class BuilderNeighbour:
         self.drafts: list[VersionDraft] = []
         self.keys: list[KeyDraft] = []
         self.moves: list[AliasMove] = []
-        self.log: dict[str, Any] = {"lines": [], "next": None}
-        self.build_log: dict[str, Any] = {"lines": [], "status": "ready"}
+        self.log: dict[str, Any] = {"lines": []}
+        self.build_log: dict[str, Any] = {"lines": [], "next": 0, "status": "ready", "detail": ""}
 
     def app(self) -> Starlette:
         """The ASGI app."""
-        routes: list[Route] = []
-        for path, methods in {
+        handlers: dict[str, dict[str, Any]] = {
             "deployments": {"POST": self._create_deployment},
             "deployments/{id}": {"PATCH": self._change_deployment, "DELETE": self._delete_deployment},
             "deployments/{id}/suggested-version-name": {"GET": self._suggest},
@@ -94,10 +96,14 @@ class BuilderNeighbour:
             "keys/{id}": {"DELETE": self._revoke_key},
             "targets": {"POST": self._create_target},
             "targets/{id}/check": {"POST": self._check_target},
-        }.items():
-            for method, handler in methods.items():
-                routes.append(Route(f"/internal/v1/{path}", self._guarded(handler), methods=[method]))
-        return Starlette(routes=routes)
+        }
+        return Starlette(
+            routes=[
+                Route(f"/internal/v1/{path}", self._guarded(handler), methods=[method])
+                for path, methods in handlers.items()
+                for method, handler in methods.items()
+            ]
+        )
 
     async def available(self, version_id: UUID) -> None:
         """All endpoints of a version serve with all replicas."""
@@ -301,13 +307,13 @@ class BuilderNeighbour:
         await self.run("UPDATE builder_pub.key_v1 SET revoked_at = now() WHERE id = $1", _id(request))
 
     async def _create_target(self, request: Request) -> Mapping[str, Any]:
-        described: dict[str, Any] = await request.json()
+        draft = TargetDraft.model_validate_json(await request.body())
         target_id = new_id()
         await self.run(
             "INSERT INTO builder_pub.target_v1 VALUES ($1, $2, $3, $4, false, now())",
-            *(target_id, described["name"], described["kind"], str(described.get("public_url", ""))),
+            *(target_id, draft.name, draft.kind.value, draft.public_url),
         )
-        return {"id": str(target_id), **described}
+        return {"id": str(target_id), "router_token": "shown-once"}
 
     async def _check_target(self, request: Request) -> Mapping[str, Any]:
         return {"checks": [{"name": "connection", "ok": True, "message": ""}]}

@@ -77,8 +77,8 @@ class RoutingNeighbour:
         try:
             async with asyncio.timeout(seconds):
                 await changed.wait()
-        except TimeoutError:
-            return
+        except (TimeoutError, asyncio.CancelledError):
+            return  # also when the server is stopped, which is no failure of the app
 
     def _changes(self, known: int) -> TableChanges:
         complete = known == 0 or known > self.revision

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -13,17 +13,25 @@ from slipway_gateway.inference.deployments import DeploymentDetail
 from slipway_gateway.inference.domain.metrics import TrafficReport
 from slipway_gateway.inference.domain.records import Version
 from slipway_gateway.inference.domain.request import DeploymentUpdate
-from slipway_gateway.inference.keys import MAX_CONSUMER_LENGTH, TargetChecks
+from slipway_gateway.inference.keys import MAX_CONSUMER_LENGTH
 from slipway_gateway.inference.store.versions import VersionFilter
 from slipway_gateway.inference.trial import TrialAnswer, TrialRequest
-from slipway_gateway.inference.versions import BuildLog, EndpointLog
 from slipway_gateway.paging import PageRequest
 from slipway_gateway.v0.bodies import body_schema
 from slipway_kit.body import json_or_form
-from slipway_schemas.inference.versions import AliasMove, AliasMoved
+from slipway_schemas.inference.versions import (
+    AliasMove,
+    AliasMoved,
+    BuildLogPage,
+    EndpointLines,
+    TargetChecks,
+    TargetCreated,
+    TargetDraft,
+)
 
 router = APIRouter(tags=["deployments"])
 
+_MOST_LINES = 10_000
 _MOST_MINUTES = 7 * 24 * 60
 
 
@@ -58,15 +66,6 @@ class KeyCreate(Body):
     requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
 
 
-class TargetCreate(BaseModel):
-    """A new target; its further fields are those of its kind."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str = Field(min_length=1, max_length=64)
-    kind: Literal["kubernetes", "docker", "process"]
-
-
 class AliasV1(BaseModel):
     """An alias and where it stands."""
 
@@ -77,6 +76,9 @@ class AliasV1(BaseModel):
     canary_version_id: UUID | None
     canary_version: str | None
     canary_percent: int
+    sticky: bool
+    max_error_percent: float | None
+    max_latency_ms: float | None
     modified_at: datetime
     urls: dict[str, str] = Field(description="Address of each endpoint through the alias.")
 
@@ -92,7 +94,7 @@ class AliasMoveV1(BaseModel):
 
     id: UUID
     alias: str
-    version_id: UUID
+    version_id: UUID | None = Field(description="null: the alias was removed.")
     version: str | None
     previous_version_id: UUID | None
     previous_version: str | None
@@ -145,6 +147,8 @@ class TargetV1(BaseModel):
     kind: str
     public_url: str
     is_default: bool
+    unreachable_since: datetime | None
+    problem: str = Field(description="Why it cannot be reached, if it cannot.")
 
 
 class TargetsV1(BaseModel):
@@ -173,7 +177,7 @@ class VersionV1(BaseModel):
 
 AliasPutBody = Annotated[AliasPut, Depends(json_or_form(AliasPut))]
 KeyCreateBody = Annotated[KeyCreate, Depends(json_or_form(KeyCreate))]
-TargetCreateBody = Annotated[TargetCreate, Depends(json_or_form(TargetCreate))]
+TargetBody = Annotated[TargetDraft, Depends(json_or_form(TargetDraft))]
 DeploymentUpdateBody = Annotated[DeploymentUpdate, Depends(json_or_form(DeploymentUpdate))]
 TrialBody = Annotated[TrialRequest, Depends(json_or_form(TrialRequest))]
 Minutes = Annotated[int, Query(ge=1, le=_MOST_MINUTES, description="How far back.")]
@@ -311,11 +315,11 @@ async def list_targets(user: CurrentUser, context: Context) -> TargetsV1:
 
 
 @router.post(
-    "/deployment-targets", status_code=201, openapi_extra=body_schema(TargetCreate), responses={404: {}, 409: {}}
+    "/deployment-targets", status_code=201, openapi_extra=body_schema(TargetDraft), responses={404: {}, 409: {}}
 )
-async def create_target(user: CurrentUser, context: Context, body: TargetCreateBody) -> dict[str, Any]:
-    """Add a target. For administrators."""
-    return await context.inference.targets.create(user, body.model_dump(mode="json"))
+async def create_target(user: CurrentUser, context: Context, body: TargetBody) -> TargetCreated:
+    """Add a target. The token with which its routers ask for their table is in this answer and nowhere else."""
+    return await context.inference.targets.create(user, body)
 
 
 @router.post("/deployment-targets/{target_id}/check")
@@ -337,9 +341,15 @@ async def cancel_builds(version_id: UUID, user: CurrentUser, context: Context) -
 
 
 @router.get("/deployment-endpoints/{endpoint_id}/build-log")
-async def get_build_log(endpoint_id: UUID, user: CurrentUser, context: Context) -> BuildLog:
-    """What the build of the endpoint's image said."""
-    return await context.inference.versions.build_log(user, endpoint_id)
+async def get_build_log(
+    endpoint_id: UUID,
+    user: CurrentUser,
+    context: Context,
+    after: Annotated[int, Query(ge=0, lt=2**31, description="`next` of the answer before.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=_MOST_LINES)] = 1000,
+) -> BuildLogPage:
+    """What the build of the endpoint's image said, in its last try."""
+    return await context.inference.versions.build_log(user, endpoint_id, after=after, limit=limit)
 
 
 @router.get("/deployment-endpoints/{endpoint_id}/log")
@@ -347,11 +357,10 @@ async def get_endpoint_log(
     endpoint_id: UUID,
     user: CurrentUser,
     context: Context,
-    after: Annotated[str | None, Query(max_length=255, description="`next` of the answer before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 500,
-) -> EndpointLog:
+    limit: Annotated[int, Query(ge=1, le=_MOST_LINES)] = 1000,
+) -> EndpointLines:
     """The newest lines of all replicas."""
-    return await context.inference.versions.log(user, endpoint_id, after=after, limit=limit)
+    return await context.inference.versions.log(user, endpoint_id, limit=limit)
 
 
 @router.get("/deployment-endpoints/{endpoint_id}/metrics")
@@ -384,6 +393,9 @@ def _aliases(detail: DeploymentDetail, versions: Sequence[Version]) -> list[Alia
             canary_version_id=one.canary_version_id,
             canary_version=one.canary_version_name,
             canary_percent=one.canary_percent,
+            sticky=one.sticky,
+            max_error_percent=one.max_error_percent,
+            max_latency_ms=one.max_latency_ms,
             modified_at=one.modified_at,
             urls={name: detail.deployment.url_of(one.name, name) for name in endpoints.get(one.version_id, ())},
         )

@@ -4,10 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
-
-from pydantic import BaseModel, ConfigDict, RootModel
 
 from slipway_db import Database
 from slipway_gateway.identity.domain import User
@@ -22,7 +19,7 @@ from slipway_kit.clock import Clock
 from slipway_kit.errors import Invalid, NotFound
 from slipway_kit.http import Neighbour
 from slipway_kit.ids import new_id
-from slipway_schemas.inference.versions import Created, KeyDraft
+from slipway_schemas.inference.versions import Created, KeyDraft, TargetChecks, TargetCreated, TargetDraft
 
 MAX_CONSUMER_LENGTH = 128
 _CHECK_SECONDS = 60.0
@@ -34,28 +31,6 @@ class IssuedKey:
 
     id: UUID
     value: str = field(repr=False)
-
-
-class TargetCheckLine(BaseModel):
-    """One thing that a target must be able to do."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    ok: bool
-    message: str = ""
-
-
-class TargetChecks(BaseModel):
-    """What the connection test of a target found."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    checks: list[TargetCheckLine]
-
-
-class _Answer(RootModel[dict[str, Any]]):
-    """A target as the builder describes it."""
 
 
 class KeyService:
@@ -146,14 +121,13 @@ class TargetService:
         async with self._db.read() as session:
             return await DeploymentStore(session).targets()
 
-    async def create(self, user: User, description: dict[str, Any]) -> dict[str, Any]:
-        """A new target, as the builder reads its description. Raises `NotFound` for others than administrators."""
+    async def create(self, user: User, draft: TargetDraft) -> TargetCreated:
+        """A new target, with the token of its routers. Raises `Invalid`; `NotFound` for others than administrators."""
         _administrator(user)
         with refused_fields():
-            made = await self._builder.post(
-                f"{INTERNAL}/targets", body=description, result=_Answer, actor=user.id, timeout=CREATE_SECONDS
+            return await self._builder.post(
+                f"{INTERNAL}/targets", body=draft, result=TargetCreated, actor=user.id, timeout=CREATE_SECONDS
             )
-        return made.root
 
     async def check(self, user: User, target_id: UUID) -> TargetChecks:
         """Test the connection and every right that is needed. Raises `NotFound`."""

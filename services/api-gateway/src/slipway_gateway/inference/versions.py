@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-
 from slipway_db import Database
 from slipway_gateway.data.domain import Datum
 from slipway_gateway.data.store.datums import DatumStore
@@ -23,7 +21,15 @@ from slipway_gateway.paging import Page, PageRequest
 from slipway_kit.clock import Clock
 from slipway_kit.errors import Invalid, NotFound
 from slipway_kit.http import Neighbour
-from slipway_schemas.inference.versions import Created, EndpointChange, Scale, VersionChange
+from slipway_schemas.inference.statuses import ImageStatus
+from slipway_schemas.inference.versions import (
+    BuildLogPage,
+    Created,
+    EndpointChange,
+    EndpointLines,
+    Scale,
+    VersionChange,
+)
 
 
 @dataclass(frozen=True)
@@ -32,34 +38,6 @@ class ServedEndpoint:
 
     endpoint: Endpoint
     version: Version
-
-
-class EndpointLine(BaseModel):
-    """A line that a replica wrote."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    at: str
-    replica: str
-    text: str
-
-
-class EndpointLog(BaseModel):
-    """The newest lines of all replicas; `next` is the `after` of the following request."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    lines: list[EndpointLine]
-    next: str | int | None = None
-
-
-class BuildLog(BaseModel):
-    """What the build of an image said, and how far it is."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    lines: list[str]
-    status: str
 
 
 class VersionService:
@@ -164,19 +142,20 @@ class VersionService:
         async with self._db.read() as session:
             return await VersionStore(session).images(ids)
 
-    async def build_log(self, user: User, endpoint_id: UUID) -> BuildLog:
+    async def build_log(self, user: User, endpoint_id: UUID, *, after: int = 0, limit: int = 1000) -> BuildLogPage:
         """What the build of an endpoint's image said. Raises `NotFound`."""
         image_id = (await self.endpoint(user, endpoint_id)).endpoint.image_id
         if image_id is None:
-            return BuildLog(lines=[], status="waiting")
-        return await self._builder.get(f"{INTERNAL}/images/{image_id}/log", result=BuildLog, actor=user.id)
+            return BuildLogPage(lines=(), next=0, status=ImageStatus.WAITING)
+        path = f"{INTERNAL}/images/{image_id}/log"
+        params = {"after": after, "limit": limit}
+        return await self._builder.get(path, params=params, result=BuildLogPage, actor=user.id)
 
-    async def log(self, user: User, endpoint_id: UUID, *, after: str | None, limit: int) -> EndpointLog:
+    async def log(self, user: User, endpoint_id: UUID, *, limit: int) -> EndpointLines:
         """The newest lines of all replicas. Raises `NotFound`."""
         found = await self.endpoint(user, endpoint_id)
-        params: dict[str, str | int] = {"limit": limit, **({} if after is None else {"after": after})}
         path = f"{INTERNAL}/endpoints/{found.endpoint.id}/log"
-        return await self._builder.get(path, params=params, result=EndpointLog, actor=user.id)
+        return await self._builder.get(path, params={"limit": limit}, result=EndpointLines, actor=user.id)
 
     async def traffic(self, endpoints: Sequence[Endpoint], window: timedelta) -> TrafficReport:
         """Requests of endpoints that the caller was shown already."""

@@ -14,7 +14,6 @@ from slipway_gateway.inference.domain.records import (
     Endpoint,
     Version,
     VersionLine,
-    status_of,
 )
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.v0.fields import format_timestamp
@@ -91,7 +90,7 @@ def version_v0(version: Version, datums: Mapping[UUID, Datum], public_url: str) 
         "mtime": format_timestamp(version.modified_at),
         "enabled": version.enabled,
         "effective_enabled": version.effective_enabled,
-        "status": status_of(version.endpoints).value,
+        "status": version.status.value,
         "status_text": version.status_text,
         "endpoints": [endpoint_v0(one, version, datums) for one in version.endpoints],
         "endpoint_urls": {one.name: deployment.url_of(version.name, one.name) for one in version.endpoints},
@@ -111,6 +110,9 @@ def endpoint_v0(endpoint: Endpoint, version: Version, datums: Mapping[UUID, Datu
         "enabled": endpoint.enabled,
         "status": endpoint.status.value,
         "status_detail": endpoint.status_detail,
+        "problem": endpoint.problem,
+        "restarts": endpoint.restarts,
+        "last_lines": list(endpoint.last_lines),
         "is_ready_to_deploy": all(_usable(datums.get(one.datum_id)) for one in spec.files),
         "endpoint_url": version.deployment.url_of(VERSION_WORD, endpoint.name),
         "files": [

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from slipway_builder.images.code_tree import CodeTree, open_code
-from slipway_builder.images.contents import metadata_bytes
+from slipway_builder.images.contents import WSGI_SERVER, metadata_bytes
 from slipway_builder.images.found import describe_built, find_built
 from slipway_builder.images.identity import image_tag
 from slipway_builder.images.image_config import extend_config, make_manifest
@@ -35,12 +35,13 @@ from slipway_builder.images.registry.bases import (
     together,
 )
 from slipway_builder.images.registry.client import RegistryClient
-from slipway_builder.images.registry.errors import BlobUnknown
-from slipway_builder.images.registry.manifests import OCI_MANIFEST, digest_of
+from slipway_builder.images.registry.errors import BlobUnknown, ImageDenied, RegistryRefused
+from slipway_builder.images.registry.manifests import OCI_MANIFEST, Descriptor, digest_of
 from slipway_builder.images.registry.pool import RegistryPool
-from slipway_builder.images.registry.references import ImageReference
+from slipway_builder.images.registry.references import ImageReference, canonical_host
+from slipway_builder.images.sbom import EMPTY, attach, make_sbom, packages_in
 from slipway_builder.images.stopwatch import Stopwatch
-from slipway_builder.images.wsgi import WSGI_DIRECTORY, write_wsgi_server
+from slipway_builder.images.wsgi import WSGI_DIRECTORY, write_wsgi_server, wsgi_version
 from slipway_kit.tasks import cancel_and_wait, run_blocking
 
 WORK_PATH: Final = PurePosixPath(WORK_DIRECTORY.lstrip("/"))
@@ -121,7 +122,18 @@ class Assembler:
             await run_blocking(shutil.rmtree, folder, ignore_errors=True)
 
     async def find_base(self, job: Job, reference: ImageReference) -> Base:
-        """The base image at one digest. Raises what `registry.bases.find_base` does."""
+        """The user's base image at one digest. Raises what `registry.bases.find_base` does.
+
+        The target's login must not open the images of other deployments, so those are no bases.
+        """
+        prefix, slash, _ = job.request.repository.rpartition("/")
+        inside = slash and reference.repository.startswith(prefix + slash)
+        if inside and reference.host == canonical_host(job.request.registry.host):
+            raise ImageDenied(f"{reference} is an image of this platform's own; take the base that it was built from.")
+        return await self.find_own(job, reference)
+
+    async def find_own(self, job: Job, reference: ImageReference) -> Base:
+        """The same for an image that the platform itself has named."""
         with job.watch.step("resolve"):
             registry = self._registries.source(reference, job.request)
             base = await find_base(registry, reference, job.request.platform)
@@ -165,16 +177,18 @@ class Assembler:
             pushed += sum(one.descriptor.size for one in sent)
             layers = [*(one.layer for one in lower), *sent, *(one.layer for one in written)]
             document = extend_config(config, layers, job.request.spec)
-            raw, described = make_manifest(
+            raw = make_manifest(
                 document,
                 [*base.image.layers, *(one.descriptor for one in layers)],
                 base_name=base.name,
                 base_digest=base.digest,
             )
             sending = [partial(_send, job, one) for one in (*lower, *written)]
-            sending.append(partial(_send_document, job, described.digest, document))
+            sbom = await _sbom(job, base, dependencies)
+            sending += [partial(_send_document, job, one) for one in (document, EMPTY, sbom)]
             pushed += sum(await together(_call, sending))
             pushed += await _put_manifest(job, base, raw)
+            await _attach(job, raw, sbom)
         built = describe_built(
             job.request,
             digest=digest_of(raw),
@@ -235,8 +249,8 @@ async def _send(job: Job, written: WrittenLayer) -> int:
     return size
 
 
-async def _send_document(job: Job, digest: str, document: bytes) -> int:
-    await job.registry.upload(job.request.repository, digest, document)
+async def _send_document(job: Job, document: bytes) -> int:
+    await job.registry.upload(job.request.repository, digest_of(document), document)
     return len(document)
 
 
@@ -249,6 +263,21 @@ async def _put_manifest(job: Job, base: Base, raw: bytes) -> int:
         await job.registry.put_manifest(job.request.repository, job.tag, raw, OCI_MANIFEST)
         return again
     return 0
+
+
+async def _sbom(job: Job, base: Base, dependencies: WrittenLayer | None) -> bytes:
+    packages = [] if dependencies is None else await run_blocking(packages_in, dependencies.file)
+    if job.request.spec.wsgi is not None:
+        packages.append((WSGI_SERVER, await run_blocking(wsgi_version)))
+    return make_sbom(base.name, base.digest, packages)
+
+
+async def _attach(job: Job, manifest: bytes, sbom: bytes) -> None:
+    subject = Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest))
+    try:
+        await attach(job.registry, job.request.repository, subject, sbom)
+    except RegistryRefused as error:
+        job.log(f"The list of what is in the image could not be attached: {error.message}")
 
 
 async def _call(work: Callable[[], Awaitable[int]]) -> int:

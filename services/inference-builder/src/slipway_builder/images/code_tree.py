@@ -110,7 +110,8 @@ class PlainTree:
     def entries(self, prefix: PurePosixPath, skip: frozenset[PurePosixPath] = frozenset()) -> Iterator[Entry]:
         """See `CodeTree`."""
         for folder in self._folders:
-            yield Entry(prefix / folder)
+            if folder.parts:
+                yield Entry(prefix / folder)
         for path, (content, mode) in self._files.items():
             if path not in skip:
                 yield Entry(prefix / path, partial(io.BytesIO, content), len(content), mode=mode)

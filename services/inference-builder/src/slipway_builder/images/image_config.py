@@ -64,10 +64,8 @@ def extend_config(base: dict[str, Any], layers: Sequence[Layer], spec: EndpointS
     return canonical_json(document)
 
 
-def make_manifest(
-    config: bytes, layers: Sequence[Descriptor], *, base_name: str, base_digest: str
-) -> tuple[bytes, Descriptor]:
-    """The manifest of an image, and the descriptor of its configuration."""
+def make_manifest(config: bytes, layers: Sequence[Descriptor], *, base_name: str, base_digest: str) -> bytes:
+    """The manifest of an image."""
     described = Descriptor(OCI_CONFIG, digest_of(config), len(config))
     document = {
         "schemaVersion": 2,
@@ -79,4 +77,4 @@ def make_manifest(
             "org.opencontainers.image.base.digest": base_digest,
         },
     }
-    return canonical_json(document), described
+    return canonical_json(document)

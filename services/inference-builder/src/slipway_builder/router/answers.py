@@ -30,9 +30,6 @@ NO_ROUTE: Final = Answer(
     "No endpoint answers at this address. The form is /<owner>/<project>/<deployment>/<version or alias>/<endpoint>; "
     "the deployment's page shows the URLs that exist.",
 )
-KEY_TWICE: Final = Answer(
-    400, "key_repeated", "The request has several Authorization or several X-Api-Key headers; send each once at most."
-)
 KEY_MISSING: Final = Answer(
     401,
     "key_missing",

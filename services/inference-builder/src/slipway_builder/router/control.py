@@ -1,6 +1,7 @@
 """The control loop: hears of changes from the builder, brings the engine to them, says so."""
 
 import asyncio
+import ctypes
 import random
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class Control:
                     router_id=self._settings.router_id,
                     target_id=self._settings.target_id,
                     applied_revision=known,
-                    wait_seconds=self._settings.report_seconds,
+                    wait_seconds=0 if self._complete_wanted else self._settings.report_seconds,
                     counts=report.counts,
                     key_uses=report.key_uses,
                 )
@@ -101,9 +102,12 @@ class Control:
             self._counts.put_back(report)
             raise
         self._heard_at = asyncio.get_running_loop().time()
-        if changes.complete or changes.revision >= self._applied:
-            await self._apply(changes)
-        self._complete_wanted = not changes.complete and (known == 0 or changes.revision < self._applied)
+        if changes.revision == 0:
+            changes = changes.model_copy(update={"complete": True})
+        if not changes.complete and (known == 0 or changes.revision < known):
+            raise BuilderAway("The builder gave a part of the table where all of it was needed.")
+        await self._apply(changes)
+        self._complete_wanted = False
         self._problem = ""
 
     async def _apply(self, changes: TableChanges) -> None:
@@ -155,3 +159,7 @@ class Control:
 
 def _save(table: RoutingTable, state_dir: Path) -> None:
     save_table(state_dir, table_document(table))
+    # A large table leaves several times its size behind in the allocator.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

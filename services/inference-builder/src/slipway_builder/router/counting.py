@@ -10,6 +10,7 @@ from uuid import UUID
 from slipway_schemas.inference.routing import LATENCY_BUCKETS_MS, KeyUse, RouteCount
 
 _NOTHING = b"-"
+_PLAIN = b"plain"
 _MOST_KINDS = 5_000
 """Different request lines that are held before they are counted up."""
 
@@ -49,8 +50,9 @@ class Report:
 
 
 class RequestCounts:
-    """Takes request lines: `<prefix>/ <version id> <key id> <status> <ms to connect> <ms to answer>`, `-` = none.
+    """Takes request lines: `<prefix>/ <version id> <key id> <status> <ms to connect> <ms to answer> <how> <passed>`.
 
+    `-` = none. Only requests that went the `plain` way, or another one and `passed`, were meant for a version.
     Equal lines are counted before they are read, which is what keeps it cheap at 30,000 requests a second.
     """
 
@@ -60,7 +62,6 @@ class RequestCounts:
         self._new: dict[tuple[str, str], _Count] = {}
         self._all: dict[tuple[str, str], _Count] = {}
         self._key_uses: dict[str, int] = {}
-        self._key_ids: set[bytes] = set()
         self.refused: Counter[int] = Counter()
         """Requests that met no version, by the status of their answer."""
 
@@ -133,11 +134,11 @@ class RequestCounts:
         now = int(self._time())
         for line, times in lines.items():
             words = line.split(b" ")
-            if len(words) != 6:
+            if len(words) != 8:
                 continue
             prefix, version_id, key_id = words[:3]
-            status, connect_ms, answer_ms = (int(word) for word in words[3:])
-            if version_id == _NOTHING:
+            status, connect_ms, answer_ms = (int(word) for word in words[3:6])
+            if words[6] != _PLAIN and words[7] == _NOTHING:
                 self.refused[status] += times
                 continue
             if key_id != _NOTHING:

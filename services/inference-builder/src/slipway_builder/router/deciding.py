@@ -70,23 +70,18 @@ class Decider:
         route = self._table.resolve(path)
         if route is None:
             return Refusal(answers.NO_ROUTE)
-        shown = [(name, value) for name, _, value in headers if name in (_AUTHORIZATION, _API_KEY)]
-        if len(shown) != len({name for name, _ in shown}):
-            return Refusal(answers.KEY_TWICE)
-        digests = {name: digest for name, value in shown if (digest := _digest(name, value)) is not None}
-        known = {name: self._table.keys[digest] for name, digest in digests.items() if digest in self._table.keys}
-        name = _API_KEY if _API_KEY in digests else _AUTHORIZATION
-        key = known.get(name)
-        if not route.public and (refusal := self._refuse(route, digests.get(name), key, now)) is not None:
+        digest = _shown_key(headers)
+        key = self._table.keys.get(digest) if digest is not None else None
+        if not route.public and (refusal := self._refuse(route, digest, key, now)) is not None:
             return refusal
         if not route.backends:
             return Refusal(answers.no_backend(route.detail))
         if key is not None and not route.public and not self._limits.take(key, now):
             wait = _MINUTE - int(now) % _MINUTE
             return Refusal(answers.RATE_LIMITED, (("Retry-After", str(wait)),))
-        backend = self._pick(route, digests.get(name, ""), client)
+        backend = self._pick(route, digest or "", client)
         key_id = key.key_id if key is not None and not route.public else None
-        return Forward(route, backend, key_id, frozenset(known))
+        return Forward(route, backend, key_id, self._secret_headers(headers))
 
     def _refuse(self, route: RouteEntry, digest: str | None, key: KeyEntry | None, now: float) -> Refusal | None:
         if digest is None:
@@ -105,12 +100,25 @@ class Decider:
         draw = zlib.crc32(same) % 10_000 if route.sticky else self._draw()
         return route.backends[1] if draw < share else route.backends[0]
 
+    def _secret_headers(self, headers: Headers) -> frozenset[bytes]:
+        """Headers that hold a key of this router: no pod gets them."""
+        shown = ((name, _digest(name, value)) for name, _, value in headers if name in (_AUTHORIZATION, _API_KEY))
+        return frozenset(name for name, digest in shown if digest in self._table.keys)
+
+
+def _shown_key(headers: Headers) -> str | None:
+    """The hash of the key that decides: the last X-Api-Key where there is one, else the first Authorization."""
+    own = [value for name, _, value in headers if name == _API_KEY]
+    if own:
+        return _digest(_API_KEY, own[-1])
+    return next((_digest(name, value) for name, _, value in headers if name == _AUTHORIZATION), None)
+
 
 def _digest(name: bytes, value: bytes) -> str | None:
     """SHA-256 of the key in a header; None when the header holds none."""
     if name == _AUTHORIZATION:
-        scheme, _, rest = value.partition(b" ")
-        value = rest.strip()
+        scheme, _, token = value.partition(b" ")
+        value = token.strip()
         if scheme.lower() != _BEARER or not value:
             return None
     return sha256(value).hexdigest()

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from slipway_schemas.inference.routing import Backend, Route, RouteKey, TableChanges
 
@@ -57,13 +58,24 @@ class KeyEntry:
         return not self.endpoints or endpoint in self.endpoints
 
 
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[Entry]):
+    """An entry before and after; None = not there."""
+
+    before: Entry | None
+    now: Entry | None
+
+
 @dataclass(frozen=True)
 class Difference:
-    """What a change of the table means for an engine; None = gone."""
+    """What a change of the table means for an engine: routes by prefix, keys by hash."""
 
     revision: int
-    routes: Mapping[str, RouteEntry | None] = field(default_factory=dict)
-    keys: Mapping[str, KeyEntry | None] = field(default_factory=dict)
+    routes: Mapping[str, Change[RouteEntry]] = field(default_factory=dict)
+    keys: Mapping[str, Change[KeyEntry]] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -76,6 +88,8 @@ class RoutingTable:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.generation = 0
+        """How many differences were taken over; unlike revisions it never goes back."""
         self.routes: dict[str, RouteEntry] = {}
         self.keys: dict[str, KeyEntry] = {}
         self._depths: Counter[int] = Counter()
@@ -89,29 +103,18 @@ class RoutingTable:
         if changes.complete:
             routes |= dict.fromkeys(self.routes.keys() - routes.keys())
             keys |= dict.fromkeys(self.keys.keys() - keys.keys())
-        return Difference(
-            changes.revision,
-            {prefix: entry for prefix, entry in routes.items() if entry != self.routes.get(prefix)},
-            {digest: key for digest, key in keys.items() if key != self.keys.get(digest)},
-        )
+        return Difference(changes.revision, _changes(self.routes, routes), _changes(self.keys, keys))
 
     def install(self, difference: Difference) -> None:
         """Take a difference over; from now on lookups answer by it."""
-        for prefix, entry in difference.routes.items():
-            known = prefix in self.routes
-            if entry is not None:
-                self.routes[prefix] = entry
-                self._depths[prefix.count("/")] += not known
-            elif known:
-                del self.routes[prefix]
-                self._depths[prefix.count("/")] -= 1
+        for prefix, route in difference.routes.items():
+            self._depths[prefix.count("/")] += (route.now is not None) - (route.before is not None)
+            _replace(self.routes, prefix, route.now)
         for digest, key in difference.keys.items():
-            if key is None:
-                self.keys.pop(digest, None)
-            else:
-                self.keys[digest] = key
+            _replace(self.keys, digest, key.now)
         self._depths = +self._depths
         self.revision = difference.revision
+        self.generation += 1
 
     def resolve(self, path: str) -> RouteEntry | None:
         """The route with the longest prefix that is `path` or ends where a slash follows in it."""
@@ -124,6 +127,18 @@ class RoutingTable:
             if entry is not None:
                 return entry
         return None
+
+
+def _changes(held: Mapping[str, Entry], wanted: Mapping[str, Entry | None]) -> dict[str, Change[Entry]]:
+    changes = {name: Change(held.get(name), entry) for name, entry in wanted.items()}
+    return {name: change for name, change in changes.items() if change.before != change.now}
+
+
+def _replace(held: dict[str, Entry], name: str, entry: Entry | None) -> None:
+    if entry is None:
+        held.pop(name, None)
+    else:
+        held[name] = entry
 
 
 def _route(route: Route) -> RouteEntry:

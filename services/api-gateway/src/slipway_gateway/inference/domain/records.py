@@ -1,6 +1,5 @@
 """What inference-builder publishes, as values."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -8,6 +7,17 @@ from uuid import UUID
 
 from slipway_schemas.inference.statuses import EndpointStatus
 from slipway_schemas.inference.versions import EndpointSpec, Scale
+
+_WORST_FIRST = (
+    EndpointStatus.BUILD_FAILED,
+    EndpointStatus.UNAVAILABLE,
+    EndpointStatus.DEGRADED,
+    EndpointStatus.CREATED,
+    EndpointStatus.BUILDING_IMAGE,
+    EndpointStatus.DEPLOYING,
+    EndpointStatus.AVAILABLE,
+    EndpointStatus.DISABLED,
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,9 @@ class Target:
     kind: str
     public_url: str
     is_default: bool
+    unreachable_since: datetime | None
+    problem: str
+    """Why it cannot be reached, if it cannot."""
     created_at: datetime
 
 
@@ -82,6 +95,11 @@ class Endpoint:
     replicas_wanted: int
     scale: Scale
     image_id: UUID | None
+    problem: str | None
+    """Why replicas do not serve, as a word of the platform."""
+    restarts: int
+    last_lines: tuple[str, ...]
+    """The last lines of a replica that does not serve."""
     created_at: datetime
     modified_at: datetime
 
@@ -120,9 +138,17 @@ class Version:
         return self.enabled and self.deployment.enabled
 
     @property
+    def status(self) -> EndpointStatus:
+        """The worst status among its endpoints; disabled ones count only where all are."""
+        return min((one.status for one in self.endpoints), key=_WORST_FIRST.index, default=EndpointStatus.DISABLED)
+
+    @property
     def status_text(self) -> str:
-        """The state of all endpoints in a few words."""
-        return status_text(self.endpoints)
+        """Share of ready replicas and status in words, such as `100% - Available`."""
+        wanted = sum(one.replicas_wanted for one in self.endpoints if one.enabled)
+        ready = sum(min(one.replicas_ready, one.replicas_wanted) for one in self.endpoints if one.enabled)
+        percent = 100 * ready // wanted if wanted else 0
+        return f"{percent}% - {self.status.value.replace('_', ' ').capitalize()}"
 
 
 @dataclass(frozen=True)
@@ -148,6 +174,9 @@ class Alias:
     canary_version_id: UUID | None
     canary_version_name: str | None
     canary_percent: int
+    sticky: bool
+    max_error_percent: float | None
+    max_latency_ms: float | None
     modified_at: datetime
 
 
@@ -157,7 +186,8 @@ class AliasMoveRecord:
 
     id: UUID
     alias_name: str
-    version_id: UUID
+    version_id: UUID | None
+    """None: the alias was removed."""
     version_name: str | None
     previous_version_id: UUID | None
     previous_version_name: str | None
@@ -201,28 +231,3 @@ class Minute:
     latency_ms_sum: float
     latency_ms_max: float
     buckets: tuple[int, ...]
-
-
-_WORST_FIRST = (
-    EndpointStatus.BUILD_FAILED,
-    EndpointStatus.UNAVAILABLE,
-    EndpointStatus.DEGRADED,
-    EndpointStatus.CREATED,
-    EndpointStatus.BUILDING_IMAGE,
-    EndpointStatus.DEPLOYING,
-    EndpointStatus.AVAILABLE,
-    EndpointStatus.DISABLED,
-)
-
-
-def status_of(endpoints: Sequence[Endpoint]) -> EndpointStatus:
-    """The worst status among the endpoints; disabled ones count only where all are."""
-    return min((one.status for one in endpoints), key=_WORST_FIRST.index, default=EndpointStatus.DISABLED)
-
-
-def status_text(endpoints: Sequence[Endpoint]) -> str:
-    """Share of ready replicas and status in words, such as `100% - Available`."""
-    wanted = sum(one.replicas_wanted for one in endpoints if one.enabled)
-    ready = sum(min(one.replicas_ready, one.replicas_wanted) for one in endpoints if one.enabled)
-    percent = 100 * ready // wanted if wanted else 0
-    return f"{percent}% - {status_of(endpoints).value.replace('_', ' ').capitalize()}"

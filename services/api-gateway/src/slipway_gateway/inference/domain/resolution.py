@@ -267,7 +267,8 @@ def _shared(endpoint: Endpoint, notes: _Notes) -> tuple[SharedVolume, ...]:
     if not isinstance(given, Sequence):
         notes.add("shared-volumes is a list")
         return ()
-    taken = [str((endpoint.workspace_volume or {}).get("mount-path"))]
+    workspace: Any = endpoint.workspace_volume
+    taken = [workspace.get("mount-path")] if isinstance(workspace, Mapping) else []
     for one in given:
         try:
             path = one["mount-path"]

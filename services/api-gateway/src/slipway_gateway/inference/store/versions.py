@@ -166,6 +166,9 @@ def _endpoint(row: RowMapping) -> Endpoint:
         replicas_wanted=row["replicas_wanted"],
         scale=Scale.model_validate(row["scale"]),
         image_id=row["image_id"],
+        problem=row["problem"],
+        restarts=row["restarts"],
+        last_lines=tuple(row["last_lines"] or ()),
         created_at=row["created_at"],
         modified_at=row["modified_at"],
     )

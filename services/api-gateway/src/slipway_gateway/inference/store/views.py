@@ -13,6 +13,8 @@ TARGET = table(
     column("kind", Text()),
     column("public_url", Text()),
     column("is_default", Boolean()),
+    column("unreachable_since", _TIME),
+    column("problem", Text()),
     column("created_at", _TIME),
     schema=_SCHEMA,
 )
@@ -63,6 +65,9 @@ ENDPOINT = table(
     column("replicas_wanted", Integer()),
     column("scale", JSONB()),
     column("image_id", Uuid()),
+    column("problem", Text()),
+    column("restarts", Integer()),
+    column("last_lines", ARRAY(Text())),
     column("created_at", _TIME),
     column("modified_at", _TIME),
     schema=_SCHEMA,
@@ -75,6 +80,9 @@ ALIAS = table(
     column("version_id", Uuid()),
     column("canary_version_id", Uuid()),
     column("canary_percent", Integer()),
+    column("sticky", Boolean()),
+    column("max_error_percent", Float()),
+    column("max_latency_ms", Float()),
     column("modified_at", _TIME),
     schema=_SCHEMA,
 )

@@ -5,6 +5,7 @@ what is new and not with the image.
 """
 
 from slipway_builder.images.assembling import Assembler
+from slipway_builder.images.builders.wheels import wheels_layer
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildLog, BuiltImage, CannotBuild, ImageRequest
 from slipway_builder.images.registry.references import parse_reference
@@ -17,6 +18,7 @@ class AppendBuilder:
 
     def __init__(self, options: BuilderOptions) -> None:
         self._assembler = Assembler(options)
+        self._resolves = options.dependencies
 
     async def aclose(self) -> None:
         """Close the connections to registries."""
@@ -31,6 +33,9 @@ class AppendBuilder:
             if built is not None:
                 return built
             contents = await self._assembler.unpack(job)
+            wheels = None
             if contents.requirements is not None:
-                raise CannotBuild(f"{contents.requirements} has requirements to install.")
-            return await self._assembler.assemble(job, base, contents)
+                if not self._resolves:
+                    raise CannotBuild(f"{contents.requirements} has requirements to install.")
+                wheels = await wheels_layer(job, contents, await base.config())
+            return await self._assembler.assemble(job, base, contents, wheels)

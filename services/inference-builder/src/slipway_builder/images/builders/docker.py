@@ -11,7 +11,7 @@ from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildError, BuildLog, BuiltImage, ImageRequest
 from slipway_builder.images.registry.bases import BASES, Base
 from slipway_builder.images.registry.pool import source_access
-from slipway_builder.images.registry.references import ImageReference, parse_reference
+from slipway_builder.images.registry.references import ImageReference, canonical_host, parse_reference
 from slipway_kit.errors import Unavailable
 from slipway_kit.tasks import run_blocking
 
@@ -57,7 +57,8 @@ class DockerBuilder:
         tag = found.replace(":", "-")
         if await job.registry.find_manifest(repository, tag) is None:
             await self._engine.push(found, repository, tag, job.request.registry, job.log)
-        return await self._assembler.find_base(job, ImageReference(job.request.registry.host, repository, tag, None))
+        own = ImageReference(canonical_host(job.request.registry.host), repository, tag, None)
+        return await self._assembler.find_own(job, own)
 
     async def _own_copy(self, name: str) -> str | None:
         try:

@@ -1,9 +1,14 @@
 """Takes out of the target's registry what nothing refers to any more."""
 
+import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from typing import Final
 
 from slipway_builder.images.registry.client import RegistryClient
+from slipway_builder.images.registry.manifests import INDEXES
+
+_OF_AN_IMAGE: Final = re.compile(r"sha256-[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +37,28 @@ async def clean_up(
     """
     inside = f"{prefix.strip('/')}/"
     names = list(repositories) or await registry.repositories()
-    deleted: list[str] = []
+    deleted: set[str] = set()
     kept: set[str] = set()
     for repository in sorted({name for name in names if name.startswith(inside)}):
-        found = {await registry.find_manifest(repository, tag) for tag in await registry.tags(repository)} - {None}
-        for digest in sorted(one for one in found if one is not None):
-            if digest in referenced:
-                kept.add(f"{repository}@{digest}")
-            elif dry_run or await registry.delete_manifest(repository, digest):
-                deleted.append(f"{repository}@{digest}")
-    return CleanUp(tuple(deleted), len(kept), dry_run)
+        for tag in sorted(await registry.tags(repository)):
+            digest = await registry.find_manifest(repository, tag)
+            if digest is None:
+                continue
+            # What refers to an image lies under a tag that names the image's digest; it goes with the image.
+            subject = tag.replace("-", ":", 1) if _OF_AN_IMAGE.fullmatch(tag) else digest
+            if subject in referenced:
+                kept.add(f"{repository}@{subject}")
+                continue
+            if not dry_run:
+                await _delete(registry, repository, digest)
+            deleted.add(f"{repository}@{subject}")
+    return CleanUp(tuple(sorted(deleted)), len(kept), dry_run)
+
+
+async def _delete(registry: RegistryClient, repository: str, digest: str) -> None:
+    """Delete a manifest, and the manifests that it lists."""
+    manifest = await registry.manifest(repository, digest)
+    if manifest.media_type in INDEXES:
+        for one in manifest.document.get("manifests") or ():
+            await registry.delete_manifest(repository, str(one["digest"]))
+    await registry.delete_manifest(repository, digest)

@@ -98,6 +98,12 @@ class RegistryClient:
         await self._call("PUT", path, {push(repository)}, data=raw, headers={"Content-Type": media_type})
         return digest_of(raw)
 
+    async def put_referrer(self, repository: str, digest: str, raw: bytes, media_type: str) -> bool:
+        """Store a manifest that names a subject; whether the registry itself lists what refers to a subject."""
+        path = f"{repository}/manifests/{digest}"
+        answer = await self._call("PUT", path, {push(repository)}, data=raw, headers={"Content-Type": media_type})
+        return "OCI-Subject" in answer.headers
+
     async def delete_manifest(self, repository: str, digest: str) -> bool:
         """Delete a manifest with all its tags; False when there is none."""
         scope = f"repository:{repository}:delete,pull"

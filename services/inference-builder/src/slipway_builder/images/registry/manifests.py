@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ DOCKER_INDEX: Final = "application/vnd.docker.distribution.manifest.list.v2+json
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 ACCEPTED: Final = ", ".join((OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_INDEX))
+
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 # A layer keeps its bytes, and so its digest, under OCI's name for the same thing.
 _OCI_LAYER_NAMES: Final = {
@@ -103,7 +106,10 @@ def choose_platform(index: Manifest, platform: str, name: str) -> str:
         found = one.get("platform") or {}
         mine = (found.get("os"), found.get("architecture"), found.get("variant") or "")
         if mine[:2] == (system, architecture) and (not variant or mine[2] == variant):
-            return str(one["digest"])
+            try:
+                return _digest(one.get("digest"))
+            except ValueError as error:
+                raise BuildError(f"The image {name} has an index that cannot be read: {error}.") from error
         offered.append("/".join(part for part in mine if part))
     known = ", ".join(sorted({one for one in offered if "unknown" not in one})) or "none"
     raise BuildError(
@@ -113,7 +119,17 @@ def choose_platform(index: Manifest, platform: str, name: str) -> str:
 
 
 def _descriptor(document: dict[str, Any]) -> Descriptor:
-    return Descriptor(str(document.get("mediaType", "")), str(document["digest"]), int(document["size"]))
+    size = int(document["size"])
+    if size < 0:
+        raise ValueError(f"a size of {size}")
+    return Descriptor(str(document.get("mediaType", "")), _digest(document["digest"]), size)
+
+
+def _digest(found: object) -> str:
+    """A digest that was read; it becomes part of addresses in the operator's registry, so nothing else may be in it."""
+    if not isinstance(found, str) or not DIGEST.fullmatch(found):
+        raise ValueError(f"{found!r} is not a sha256 digest")
+    return found
 
 
 def _layer(document: dict[str, Any], name: str) -> Descriptor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from slipway_builder.images.protocol import BuildError
+from slipway_builder.images.registry.manifests import DIGEST
 
 DOCKER_HUB: Final = "docker.io"
 _DOCKER_HUB_API: Final = "registry-1.docker.io"
@@ -13,7 +14,6 @@ _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ImageReference:
 def parse_reference(text: str) -> ImageReference:
     """Read an image's name. Raises `BuildError` for what is none."""
     rest, at, digest = text.partition("@")
-    if at and not _DIGEST.fullmatch(digest):
+    if at and not DIGEST.fullmatch(digest):
         raise _unreadable(text, f"{digest!r} is not a sha256 digest")
     host, repository = _split_host(rest)
     repository, colon, tag = repository.partition(":")

@@ -16,7 +16,7 @@ from pathlib import Path
 from slipway_builder.router.engines.child import start_child
 from slipway_builder.router.engines.haproxy_admin import ask, run_commands
 from slipway_builder.router.engines.haproxy_config import Places, render
-from slipway_builder.router.engines.haproxy_maps import MAPS, MapState
+from slipway_builder.router.engines.haproxy_maps import MAPS, commands, map_files
 from slipway_builder.router.engines.protocol import EngineError
 from slipway_builder.router.settings import RouterSettings
 from slipway_builder.router.table import Difference, RoutingTable
@@ -55,7 +55,8 @@ class HaproxyEngine:
         self._table = table
         self._listener = listener
         self._on_requests = on_requests
-        self._state = MapState()
+        self._loaded = 0
+        """Generation of the table that HAProxy was started with."""
         self._lock = asyncio.Lock()
         self._serving = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
@@ -84,8 +85,9 @@ class HaproxyEngine:
         """
         async with self._lock:
             paths = {name: str(self._places.map(name)) for name in MAPS}
+            already = self._loaded == self._table.generation
             try:
-                await run_commands(self._places.admin, self._state.commands(difference, paths))
+                await run_commands(self._places.admin, [] if already else commands(difference, paths))
             except EngineError as error:
                 _LOG.error("haproxy_not_changed", error=str(error))
                 self._kill()
@@ -130,8 +132,8 @@ class HaproxyEngine:
 
     async def _spawn(self, binary: str) -> None:
         async with self._lock:
-            self._state.load(self._table)
-            for name, text in self._state.files():
+            self._loaded = self._table.generation
+            for name, text in map_files(self._table):
                 _write_private(self._places.map(name), text)
             self._process = await start_child(
                 [binary, "-db", "-f", str(self._places.config)],

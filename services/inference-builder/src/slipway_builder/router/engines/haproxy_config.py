@@ -1,13 +1,18 @@
 """HAProxy's configuration: written once, for everything that changes is in the maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from slipway_builder.router import answers
 from slipway_builder.router.answers import Answer
-from slipway_builder.router.engines.haproxy_maps import KEYS, ROUTES, SCOPES
+from slipway_builder.router.engines.haproxy_maps import CANARIES, HASHES, KEYS, ROUTES, SCOPES
 from slipway_builder.router.settings import RouterSettings
 from slipway_schemas.inference.routing import PREFIX_HEADER, VERSION_HEADER
+
+PLAIN = "plain"
+SPECIAL = "special"
+REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -82,93 +87,139 @@ backend limits
 
 frontend requests
     bind fd@{listener}{secure}
-    log-format "%[var(txn.route),field(1,|)] %[var(txn.backend),field(4,|)] %[var(txn.key_id)] %ST %Tc %Tr"
-{_rules(settings, places)}
-    http-after-response set-header {VERSION_HEADER} %[var(txn.backend),field(3,|)] if {{ var(txn.backend) -m found }}
-    http-after-response del-header {VERSION_HEADER} unless {{ var(txn.backend) -m found }}
-    default_backend pods
+    log-format "{_REQUEST_LINE}"
+    http-request set-var(txn.route) path,concat(/),map_beg({places.map(ROUTES)})
+    http-request set-var(txn.shown) req.fhdr(x-api-key)
+    http-request set-var(txn.shown) http_auth_bearer unless {{ var(txn.shown) -m found }}
+    # A kept connection mostly shows the same key again, and hashing is the dearest thing here.
+    acl hashed var(txn.shown),secure_memcmp(sess.shown)
+    http-request set-var(sess.hash) var(txn.shown),sha2(256),hex if !hashed
+    http-request set-var(sess.shown) var(txn.shown) if !hashed
+    http-request set-var(txn.hash) var(sess.hash) if {{ var(txn.shown) -m found }}
+    http-request set-var(txn.key) var(txn.route),field(2,|),concat(/,txn.hash),map_str({places.map(KEYS)})
+    use_backend {PLAIN} if {{ var(txn.key) -m beg plain }} {{ var(txn.route),field(4,|) plain }}
+    use_backend {SPECIAL} if {{ var(txn.route),field(3,|) public }} or {{ var(txn.key) -m found }}
+    default_backend {REFUSED}
 
-backend pods
-    server any 0.0.0.0:0
+# One version behind the address and a key without an end: most requests, so what they need is all that stands here.
+backend {PLAIN}
+{_lines(_remove_key(places, PLAIN))}
+{_lines(_forward(settings))}
+    http-after-response set-header {VERSION_HEADER} %[var(txn.route),field(7,|)]
+
+# Everything else that may pass: public endpoints, keys with an end, a rate or a scope, canaries, no backends.
+backend {SPECIAL}
+{_lines(_special(settings, places))}
+{_lines(_forward(settings))}
+    http-after-response set-header {VERSION_HEADER} %[var(txn.route),field(7,|)] if {{ var(txn.passed) -m found }}
+
+backend {REFUSED}
+{_lines(_refused(places))}
 """
 
 
-def _rules(settings: RouterSettings, places: Places) -> str:
-    routes, keys, scopes = (places.map(name) for name in (ROUTES, KEYS, SCOPES))
-    trusted = " ".join(str(one) for one in settings.trusted_proxies)
-    closed, limited = "{ var(txn.access) -m str closed }", "{ var(txn.limit) -m int gt 0 }"
-    challenge = f"hdr WWW-Authenticate {_quoted(answers.CHALLENGE)}"
-    own_deployment = "{ var(txn.key),field(2,|),strcmp(txn.deployment) eq 0 }"
-    scoped = "{ var(txn.key),field(5,|) -m str some }"
-    in_scope = f"{{ var(txn.hash),concat(/,txn.endpoint),map_str({scopes}) -m found }}"
-    no_backend = f'return status 503 content-type {answers.PROBLEM_TYPE} lf-string "{_DETAIL}"'
-    retry_after, used_up = 'hdr Retry-After "%[date,mod(60),neg,add(60)]"', "{ sc_get_gpc0(0),sub(txn.limit) ge 0 }"
-    forwarded_for = "req.hdr_ip(x-forwarded-for,-1)"
-    same_client = "var(txn.route),field(1,|),concat(|,txn.hash,|),concat(,txn.client)"
-    canary, second = "{ var(txn.kind) -m str sticky random }", "{ var(txn.draw),sub(txn.share) lt 0 }"
-    rules = [
-        "acl trusted src " + trusted if trusted else "acl trusted always_false",
-        f"http-request set-var(txn.route) path,concat(/),map_beg({routes})",
-        f"http-request {_return(answers.NO_ROUTE)} unless {{ var(txn.route) -m found }}",
-        f"http-request {_return(answers.KEY_TWICE)} if {{ req.fhdr_cnt(authorization) gt 1 }}",
-        f"http-request {_return(answers.KEY_TWICE)} if {{ req.fhdr_cnt(x-api-key) gt 1 }}",
-        # A header that holds a key of this router never reaches a pod.
-        "http-request set-var(txn.hash) http_auth_bearer,sha2(256),hex,lower",
-        f"http-request set-var(txn.key) var(txn.hash),map_str({keys})",
-        "http-request del-header authorization if { var(txn.key) -m found }",
-        "http-request set-var(txn.own_hash) req.fhdr(x-api-key),sha2(256),hex,lower",
-        "http-request unset-var(txn.key) if { var(txn.own_hash) -m found }",
-        "http-request set-var(txn.hash) var(txn.own_hash) if { var(txn.own_hash) -m found }",
-        f"http-request set-var(txn.key) var(txn.own_hash),map_str({keys}) if {{ var(txn.own_hash) -m found }}",
-        "http-request del-header x-api-key if { var(txn.own_hash) -m found } { var(txn.key) -m found }",
-        "http-request set-var(txn.access) var(txn.route),field(4,|)",
-        f"http-request {_return(answers.KEY_MISSING, challenge)} if {closed} !{{ var(txn.hash) -m found }}",
-        f"http-request {_return(answers.KEY_REFUSED)} if {closed} !{{ var(txn.key) -m found }}",
-        "http-request set-var(txn.deployment) var(txn.route),field(2,|)",
-        f"http-request {_return(answers.KEY_REFUSED)} if {closed} !{own_deployment}",
+def _special(settings: RouterSettings, places: Places) -> list[str]:
+    public, closed = "{ var(txn.route),field(3,|) public }", "{ var(txn.route),field(3,|) closed }"
+    metered, limited = f"{closed} {{ var(txn.key) -m beg metered }}", "{ var(txn.limit) -m int gt 0 }"
+    in_scope = f"{{ var(txn.hash),concat(/,txn.endpoint),map_str({places.map(SCOPES)}) -m found }}"
+    kind, used_up = "var(txn.route),field(9,|)", "{ sc_get_gpc0(0),sub(txn.limit) ge 0 }"
+    retry_after = 'hdr Retry-After "%[date,mod(60),neg,add(60)]"'
+    no_backend = f'return status 503 content-type {answers.PROBLEM_TYPE} lf-string "%[{_DETAIL}]"'
+    same_client = "var(txn.route),field(1,|),concat(|,txn.hash,|),concat(,txn.client),crc32,mod(10000)"
+    drawn = f"{{ {kind} sticky random }} {{ var(txn.draw),sub(txn.share) lt 0 }}"
+    canary = f"var(txn.prefix),map_str({places.map(CANARIES)})"
+    forwarded_for = f"{_FORWARDED_FOR} if {_trusted(settings)} {{ {_FORWARDED_FOR} -m found }}"
+    return [
+        *_remove_key(places, SPECIAL),
+        f"http-request unset-var(txn.key) if {public}",
         "http-request set-var(txn.now) date",
-        f"http-request {_return(answers.KEY_EXPIRED)} if {closed} {{ var(txn.key),field(3,|),sub(txn.now) le 0 }}",
-        "http-request set-var(txn.endpoint) var(txn.route),field(3,|)",
-        f"http-request {_return(answers.KEY_SCOPE)} if {closed} {scoped} !{in_scope}",
-        f"http-request set-var(txn.key_id) var(txn.key),field(1,|) if {closed}",
-        "http-request set-var(txn.kind) var(txn.route),field(14,|)",
-        f"http-request {no_backend} if {{ var(txn.kind) -m str none }}",
+        f"http-request {_return(answers.KEY_EXPIRED)} if {metered} {{ var(txn.key),field(3,|),sub(txn.now) le 0 }}",
+        "http-request set-var(txn.endpoint) var(txn.route),field(12,|)",
+        f"http-request {_return(answers.KEY_SCOPE)} if {metered} {{ var(txn.key),field(5,|) some }} !{in_scope}",
+        f"http-request {no_backend} if {{ {kind} none }}",
         # So many requests in each minute of the clock.
-        f"http-request set-var(txn.limit) var(txn.key),field(4,|) if {closed}",
+        f"http-request set-var(txn.limit) var(txn.key),field(4,|) if {metered}",
         f"http-request set-var(txn.minute) date,div(60) if {limited}",
         f"http-request track-sc0 var(txn.hash),concat(/,txn.minute) table limits if {limited}",
         f"http-request {_return(answers.RATE_LIMITED, retry_after)} if {limited} {used_up}",
         f"http-request sc-inc-gpc0(0) if {limited}",
-        "http-request set-var(txn.client) src",
-        f"http-request set-var(txn.client) {forwarded_for} if trusted {{ {forwarded_for} -m found }}",
         # A canary draws a number per request, or one that stays the same for a client and its key.
-        "http-request set-var(txn.backend) var(txn.route),field(5,|,4)",
-        "http-request set-var(txn.share) var(txn.route),field(13,|)",
-        "http-request set-var(txn.draw) rand(10000) if { var(txn.kind) -m str random }",
-        f"http-request set-var(txn.draw) {same_client},crc32,mod(10000) if {{ var(txn.kind) -m str sticky }}",
-        f"http-request set-var(txn.backend) var(txn.route),field(9,|,4) if {canary} {second}",
-        "http-request set-dst var(txn.backend),field(1,|)",
-        "http-request set-dst-port var(txn.backend),field(2,|)",
+        "http-request set-var(txn.client) src",
+        *([f"http-request set-var(txn.client) {forwarded_for}"] if settings.trusted_proxies else []),
+        "http-request set-var(txn.share) var(txn.route),field(10,|)",
+        f"http-request set-var(txn.draw) rand(10000) if {{ {kind} random }}",
+        f"http-request set-var(txn.draw) {same_client} if {{ {kind} sticky }}",
+        "http-request set-var(txn.prefix) var(txn.route),field(1,|)",
+        f"http-request set-var(txn.route) {canary} if {drawn}",
+        "http-request set-var(txn.passed) str(passed)",
+    ]
+
+
+def _refused(places: Places) -> list[str]:
+    """Why there is no way on."""
+    challenge = f"hdr WWW-Authenticate {_quoted(answers.CHALLENGE)}"
+    return [
+        f"http-request {_return(answers.NO_ROUTE)} unless {{ var(txn.route) -m found }}",
+        f"http-request {_return(answers.KEY_MISSING, challenge)} unless {{ var(txn.hash) -m found }}",
+        f"http-request {_return(answers.KEY_REFUSED)}",
+    ]
+
+
+def _remove_key(places: Places, path: str) -> list[str]:
+    """Rules that let no key of this router reach a pod. What else is in these headers is the endpoint's own."""
+    known = f"sha2(256),hex,map_str({places.map(HASHES)}) -m found"
+    rules = [f"http-request del-header authorization if {{ http_auth_bearer,{known} }}"]
+    if path == SPECIAL:
+        return [*rules, f"http-request del-header x-api-key if {{ req.fhdr(x-api-key),{known} }}"]
+    # Here one of the two was the key that opened the endpoint, so it need not be looked for.
+    return [
+        "http-request del-header authorization if { req.fhdr_cnt(x-api-key) eq 0 }",
+        *rules,
+        "http-request del-header x-api-key",
+    ]
+
+
+def _forward(settings: RouterSettings) -> list[str]:
+    """How a request that may pass goes on."""
+    scheme = "https" if settings.tls_certificate else "http"
+    # WSGI servers take an underscore for a hyphen.
+    foreign, proto = ["del-header ^(x[-_](vh|forwarded)|forwarded$) -m reg"], ""
+    if settings.trusted_proxies:
+        trusted = _trusted(settings)
+        proto = f" unless {trusted} {{ req.hdr(x-forwarded-proto) -m found }}"
+        foreign = [
+            "del-header ^x(-vh|_vh|_forwarded) -m reg",
+            f"del-header ^(x-forwarded|forwarded$) -m reg unless {trusted}",
+        ]
+    return [
+        "http-request set-dst var(txn.route),field(5,|)",
+        "http-request set-dst-port var(txn.route),field(6,|)",
         # The path that decided is the path that the pod gets.
         "http-request set-uri %[pathq] if !{ url_beg / }",
-        # WSGI servers take an underscore for a hyphen.
-        "http-request del-header x-vh -m beg",
-        "http-request del-header x_vh -m beg",
-        "http-request del-header x_forwarded -m beg",
+        *(f"http-request {rule}" for rule in foreign),
         f"http-request set-header {PREFIX_HEADER} %[var(txn.route),field(1,|)]",
-        "http-request del-header x-forwarded -m beg unless trusted",
-        "http-request del-header forwarded unless trusted",
         "http-request add-header X-Forwarded-For %[src]",
-        "http-request set-header X-Forwarded-Proto http unless { ssl_fc } or { req.hdr(x-forwarded-proto) -m found }",
-        "http-request set-header X-Forwarded-Proto https if { ssl_fc } !{ req.hdr(x-forwarded-proto) -m found }",
-        "http-request set-header X-Forwarded-Host %[req.hdr(host)] unless { req.hdr(x-forwarded-host) -m found }",
+        f"http-request set-header X-Forwarded-Proto {scheme}{proto}",
         # What may have been carried out is not sent a second time.
         "http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
+        "server any 0.0.0.0:0",
     ]
+
+
+def _trusted(settings: RouterSettings) -> str:
+    return f"{{ src {' '.join(str(one) for one in settings.trusted_proxies)} }}"
+
+
+_DETAIL = "var(txn.route),field(11,|),url_dec"
+_REQUEST_LINE = (
+    "%[var(txn.route),field(1,|)] %[var(txn.route),field(8,|)] %[var(txn.key),field(2,|)] "
+    "%ST %Tc %Tr %b %[var(txn.passed)]"
+)
+_FORWARDED_FOR = "req.hdr_ip(x-forwarded-for,-1)"
+
+
+def _lines(rules: Sequence[str]) -> str:
     return "\n".join(f"    {rule}" for rule in rules)
-
-
-_DETAIL = "%[var(txn.route),field(15,|),url_dec]"
 
 
 def _return(answer: Answer, headers: str = "") -> str:

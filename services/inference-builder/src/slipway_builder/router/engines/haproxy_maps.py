@@ -1,15 +1,19 @@
 """The table as HAProxy's maps, and the commands that bring running maps from one state to the next.
 
-routes: prefix with a slash at its end -> prefix|deployment|endpoint|access|host|port|version|version id|(the same four
-of the canary)|share of the canary|kind|detail. keys: hash -> id|deployment|expiry|requests per minute|scope.
-scopes: hash/endpoint -> 1, for keys that are for some endpoints only.
+Values are fields between bars:
+
+routes: prefix/ -> prefix/|deployment|closed or public|plain or special|host|port|version|version id|one, sticky, random
+or none|share of the canary|detail|endpoint, of the first backend; looked up by the longest key that begins a path.
+canaries: prefix/ -> the same of the second backend.
+keys: deployment/hash -> plain|id or metered|id|expiry|requests per minute|all or some.
+scopes: hash/endpoint -> 1, for keys that are for some endpoints. hashes: hash -> 1, for every key there is.
+Hashes are in upper case, as HAProxy writes hexadecimal digits.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Final
+from itertools import chain
+from typing import Final, Literal
 from urllib.parse import quote
 
 from slipway_builder.router.answers import no_backend
@@ -17,8 +21,11 @@ from slipway_builder.router.table import BackendEntry, Difference, KeyEntry, Rou
 
 ROUTES: Final = "routes"
 KEYS: Final = "keys"
+HASHES: Final = "hashes"
+CANARIES: Final = "canaries"
 SCOPES: Final = "scopes"
-MAPS: Final = (ROUTES, KEYS, SCOPES)
+MAPS: Final = (CANARIES, ROUTES, SCOPES, KEYS, HASHES)
+"""What routes and keys refer to comes before them."""
 NEVER: Final = 2**53
 """Expiry of a key that has none, in Unix seconds."""
 LINE_BYTES: Final = 12_000
@@ -28,95 +35,75 @@ MAX_DETAIL: Final = 400
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~@%+-]+)+")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
-Entries = Mapping[str, Mapping[str, str]]
-"""Name of the map -> key -> value."""
+
+def map_files(table: RoutingTable) -> Iterator[tuple[str, str]]:
+    """Name and text of each map file of a table."""
+    lines: dict[str, list[str]] = {name: [] for name in MAPS}
+    found = chain(
+        (route_entries(prefix, route) for prefix, route in table.routes.items()),
+        (key_entries(digest, key) for digest, key in table.keys.items()),
+    )
+    for entries in found:
+        for name, of_map in entries.items():
+            lines[name] += (f"{key} {value}\n" for key, value in of_map.items())
+    for name, of_map_lines in lines.items():
+        yield name, "".join(of_map_lines)
 
 
-@dataclass(frozen=True)
-class MapChanges:
-    """Entries to set and to remove, by map."""
+def commands(difference: Difference, path: Mapping[str, str]) -> list[str]:
+    """Command lines that bring running maps over a difference; `path` of a map is its name in HAProxy.
 
-    set: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
-    removed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-
-
-class MapState:
-    """What HAProxy's maps hold."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-
-    def load(self, table: RoutingTable) -> None:
-        """Hold a whole table and nothing else."""
-        self.entries = {name: {} for name in MAPS}
-        for prefix, entry in table.routes.items():
-            self.entries[ROUTES].update(route_entries(prefix, entry))
-        for digest, key in table.keys.items():
-            for name, entries in key_entries(digest, key).items():
-                self.entries[name].update(entries)
-
-    def files(self) -> Iterator[tuple[str, str]]:
-        """Name and text of each map file."""
-        for name in MAPS:
-            yield name, "".join(f"{key} {value}\n" for key, value in self.entries[name].items())
-
-    def commands(self, difference: Difference, path: Mapping[str, str]) -> list[str]:
-        """Take the difference over and return the command lines that do the same to the running maps.
-
-        What is new or changed comes before what goes, so no request meets neither.
-        """
-        wanted: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-        gone: dict[str, set[str]] = {name: set() for name in MAPS}
-        for prefix, entry in difference.routes.items():
-            wanted[ROUTES].update(route_entries(prefix, entry))
-            gone[ROUTES].add(f"{prefix}/")
-        for digest, key in difference.keys.items():
-            gone[KEYS].add(digest)
-            gone[SCOPES].update(one for one in self.entries[SCOPES] if one.startswith(f"{digest}/"))
-            for name, entries in key_entries(digest, key).items():
-                wanted[name].update(entries)
-        first = [command for name in MAPS for command in self._put(name, wanted[name], path[name])]
-        last = [
-            command for name in MAPS for command in self._remove(name, gone[name] - wanted[name].keys(), path[name])
-        ]
-        return list(_lines([*first, *last]))
-
-    def _put(self, name: str, wanted: Mapping[str, str], path: str) -> Iterator[str]:
-        entries = self.entries[name]
-        for key, value in wanted.items():
-            if key not in entries:
-                yield f"add map {path} {key} {value}"
-            elif entries[key] != value:
-                yield f"set map {path} {key} {value}"
-            entries[key] = value
-
-    def _remove(self, name: str, gone: Iterable[str], path: str) -> Iterator[str]:
-        for key in sorted(gone):
-            if self.entries[name].pop(key, None) is not None:
-                yield f"del map {path} {key}"
+    What is new or changed comes before what goes, so no request meets neither.
+    """
+    before, now = _entries(difference, "before"), _entries(difference, "now")
+    put = [
+        f"{'set' if key in before[name] else 'add'} map {path[name]} {key} {value}"
+        for name in MAPS
+        for key, value in now[name].items()
+        if before[name].get(key) != value
+    ]
+    removed = [f"del map {path[name]} {key}" for name in reversed(MAPS) for key in before[name] if key not in now[name]]
+    return list(_lines([*put, *removed]))
 
 
-def route_entries(prefix: str, entry: RouteEntry | None) -> dict[str, str]:
-    """The route's map entry; none for a route that is gone or whose prefix no request can have."""
+def _entries(difference: Difference, side: Literal["before", "now"]) -> dict[str, dict[str, str]]:
+    entries: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+    found = chain(
+        (route_entries(prefix, getattr(change, side)) for prefix, change in difference.routes.items()),
+        (key_entries(digest, getattr(change, side)) for digest, change in difference.keys.items()),
+    )
+    for one in found:
+        for name, of_map in one.items():
+            entries[name].update(of_map)
+    return entries
+
+
+def route_entries(prefix: str, entry: RouteEntry | None) -> dict[str, dict[str, str]]:
+    """The route's entries by map; none for a route that is gone or whose prefix no request can have."""
     if entry is None or not _PREFIX.fullmatch(prefix):
         return {}
-    first = _backend(entry.backends[0]) if entry.backends else "|||"
-    second = _backend(entry.backends[1]) if len(entry.backends) > 1 else "|||"
     kind = "none" if not entry.backends else ("sticky" if entry.sticky else "random") if entry.canary_share else "one"
     access = "public" if entry.public else "closed"
+    path = "plain" if (access, kind) == ("closed", "one") else "special"
     detail = "" if entry.backends else quote(no_backend(entry.detail[:MAX_DETAIL]).body, safe="")
-    fields = (f"{prefix}/", entry.deployment, quote(entry.endpoint, safe=""), access, first, second)
-    return {f"{prefix}/": "|".join((*fields, str(entry.canary_share), kind, detail))}
+    first = (f"{prefix}/", entry.deployment, access, path)
+    last = (kind, str(entry.canary_share), detail, quote(entry.endpoint, safe=""))
+    values = ["|".join((*first, _backend(one), *last)) for one in entry.backends] or ["|".join((*first, "|||", *last))]
+    return {name: {f"{prefix}/": value} for name, value in zip((ROUTES, CANARIES), values, strict=False)}
 
 
 def key_entries(digest: str, key: KeyEntry | None) -> dict[str, dict[str, str]]:
     """The key's entries by map; none for a key that is gone or whose hash is no SHA-256."""
     if key is None or not _HASH.fullmatch(digest):
         return {}
-    expires_at = NEVER if key.expires_at is None else key.expires_at
-    scope = "some" if key.endpoints else "all"
-    value = f"{key.key_id}|{key.deployment}|{expires_at}|{key.requests_per_minute or 0}|{scope}"
-    return {KEYS: {digest: value}, SCOPES: {f"{digest}/{quote(one, safe='')}": "1" for one in key.endpoints}}
+    value = f"plain|{key.key_id}"
+    if key.expires_at is not None or key.requests_per_minute or key.endpoints:
+        expires_at = NEVER if key.expires_at is None else key.expires_at
+        scope = "some" if key.endpoints else "all"
+        value = f"metered|{key.key_id}|{expires_at}|{key.requests_per_minute or 0}|{scope}"
+    digest = digest.upper()
+    scopes = {f"{digest}/{quote(one, safe='')}": "1" for one in key.endpoints}
+    return {KEYS: {f"{key.deployment}/{digest}": value}, SCOPES: scopes, HASHES: {digest: "1"}}
 
 
 def _backend(backend: BackendEntry) -> str:

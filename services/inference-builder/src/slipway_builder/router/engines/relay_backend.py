@@ -7,6 +7,7 @@ from typing import Protocol
 import httptools
 
 from slipway_builder.router.engines.relay_heads import Head
+from slipway_builder.router.engines.relay_writing import BatchedWriter
 from slipway_builder.router.table import BackendEntry
 
 IDLE_SECONDS = 1.5
@@ -57,7 +58,7 @@ class BackendConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.used_before = False
         self.closed = False
-        self._transport: asyncio.Transport | None = None
+        self._out = BatchedWriter()
         self._reply: Reply | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._head = Head()
@@ -80,32 +81,28 @@ class BackendConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
-        if self._transport is not None and not self.closed:
-            self._transport.write(data)
+        if not self.closed:
+            self._out.write(data)
 
     def end_tunnel(self) -> None:
         """The client has nothing more to say on the websocket."""
-        if self._transport is not None and not self.closed and self._transport.can_write_eof():
-            self._transport.write_eof()
+        self._out.flush()
+        if self._out.transport is not None and self._out.transport.can_write_eof():
+            self._out.transport.write_eof()
 
     def pause(self, pause: bool) -> None:
         """Stop or go on reading the answer."""
-        if self._transport is not None and not self.closed:
-            if pause:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
+        if not self.closed:
+            self._out.pause_reading(pause)
 
     def abort(self) -> None:
         """Close at once; nobody hears of it."""
         self._reply = None
         self.closed = True
-        if self._transport is not None:
-            self._transport.abort()
+        self._out.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101
-        self._transport = transport  # type: ignore[assignment] # uvloop's transports are no subclass
+        self._out.attach(transport)
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply

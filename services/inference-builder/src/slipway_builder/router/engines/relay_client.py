@@ -11,6 +11,7 @@ from slipway_builder.router.deciding import Decider
 from slipway_builder.router.engines.relay_backend import Pool
 from slipway_builder.router.engines.relay_exchange import Exchange
 from slipway_builder.router.engines.relay_heads import Client, Head, own_answer
+from slipway_builder.router.engines.relay_writing import BatchedWriter
 from slipway_builder.router.settings import TimeoutSettings
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -54,7 +55,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
         self._parser = httptools.HttpRequestParser(self)
-        self._transport: asyncio.Transport | None = None
+        self._out = BatchedWriter()
         self._exchanges: deque[Exchange] = deque()
         self._reading: Exchange | None = None
         self._head = Head()
@@ -69,7 +70,7 @@ class ClientConnection(asyncio.Protocol):
         return asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment] # uvloop's transports are no subclass
+        self._out.attach(transport)
         self._peer = transport.get_extra_info("peername")[0]
         self._secure = transport.get_extra_info("ssl_object") is not None
         self.relay.connections.add(self)
@@ -119,18 +120,14 @@ class ClientConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
         self._touched = self._now()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        self._out.write(data)
 
     def hold(self, why: str, hold: bool) -> None:
         """Stop reading from the client for a reason, or no longer for that reason."""
         before = bool(self._paused_for)
         (self._paused_for.add if hold else self._paused_for.discard)(why)
-        if bool(self._paused_for) != before and self._transport is not None and not self._transport.is_closing():
-            if hold:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
+        if bool(self._paused_for) != before:
+            self._out.pause_reading(hold)
 
     def finished(self, exchange: Exchange, *, close: bool) -> None:
         """An exchange has ended: close, or begin the next one."""
@@ -148,14 +145,12 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close when what was written has been sent."""
         self._closing = True
-        if self._transport is not None:
-            self._transport.close()
+        self._out.close()
 
     def abort(self) -> None:
         """Close at once: the client must see that the answer is not complete."""
         self._closing = True
-        if self._transport is not None:
-            self._transport.abort()
+        self._out.abort()
 
     def sweep(self) -> None:
         """End what has waited too long."""
@@ -205,7 +200,7 @@ class ClientConnection(asyncio.Protocol):
     def _refuse_rest(self) -> None:
         """What follows is no HTTP: answer so, after what is under way."""
         self._closing = True
-        self.relay.note(b"- - - 400 -1 -1")
+        self.relay.note(b"- - - 400 -1 -1 refused -")
         if self._reading is not None:
             self.abort()
         elif not self._exchanges:

@@ -248,7 +248,7 @@ class Exchange:
     def _note(self, status: int) -> None:
         waited = int((time.perf_counter() - self._began_at) * 1000)
         if self._decision is None:
-            self._client.relay.note(b"- - - %d -1 -1" % status)
+            self._client.relay.note(b"- - - %d -1 -1 refused -" % status)
             return
         route, backend, key_id = self._decision.route, self._decision.backend, self._decision.key_id or "-"
-        self._client.relay.note(f"{route.prefix}/ {backend.version_id} {key_id} {status} 0 {waited}".encode())
+        self._client.relay.note(f"{route.prefix}/ {backend.version_id} {key_id} {status} 0 {waited} plain -".encode())

@@ -90,6 +90,8 @@ def origin_form(head: Head) -> tuple[str, bytes]:
 
 def check(head: Head) -> None:
     """Refuse what two servers may understand in two ways. Raises `InvalidRequest`."""
+    if head.method == b"CONNECT":
+        raise InvalidRequest
     encodings = [value.strip().lower() for lower, _, value in head.headers if lower == b"transfer-encoding"]
     if (encodings and encodings != [b"chunked"]) or (encodings and (head.old or head.count(b"content-length"))):
         raise InvalidRequest
@@ -105,16 +107,12 @@ def request_head(head: Head, target: bytes, decision: Forward, client: Client) -
     dropped = head.named_by_connection | _HOP_BY_HOP | decision.secret_headers
     lines = [b"%b %b HTTP/1.1" % (head.method, target)]
     lines += _kept(head.headers, dropped, _OWN_PREFIXES if client.trusted else (*_OWN_PREFIXES, b"x-forwarded"))
-    host = head.value(b"host")
-    if host is None:
-        host = f"{decision.backend.host}:{decision.backend.port}".encode()
-        lines.append(b"Host: " + host)
+    if head.value(b"host") is None:
+        lines.append(f"Host: {decision.backend.host}:{decision.backend.port}".encode())
     lines.append(f"{PREFIX_HEADER}: {decision.route.prefix}/".encode())
     lines.append(b"X-Forwarded-For: " + client.address.encode())
     if not client.trusted or head.value(b"x-forwarded-proto") is None:
         lines.append(b"X-Forwarded-Proto: " + (b"https" if client.secure else b"http"))
-    if not client.trusted or head.value(b"x-forwarded-host") is None:
-        lines.append(b"X-Forwarded-Host: " + host)
     if head.chunked:
         lines.append(b"Transfer-Encoding: chunked")
     if head.websocket:

@@ -1,0 +1,114 @@
+"""`python -m tests.bench.router_load PORT PATH RATE SECONDS`: requests at a fixed rate, whatever the answers take.
+
+Half of them go over kept connections, half over one of their own. Prints one JSON document: how many were late to be
+sent, failures, and for every answer when it was asked for, when it was read (monotonic seconds) and its version.
+"""
+
+import asyncio
+import json
+import re
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+_KEPT = 16
+_VERSION = re.compile(rb"x-slipway-version: (\S+)", re.IGNORECASE)
+_ANSWER_SECONDS = 10.0
+
+
+class _Client(asyncio.Protocol):
+    """One connection; one request at a time."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self._waiting: asyncio.Future[bytes] | None = None
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, end, body = self._data.partition(b"\r\n\r\n")
+        if end and len(body) >= 16 and self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(head)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(error or ConnectionError("closed without an answer"))
+
+    async def ask(self, request: bytes) -> bytes:
+        """Send a request and return the head of its answer."""
+        self._data = b""
+        self._waiting = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await self._waiting
+
+
+class _Load:
+    def __init__(self, port: int, path: str) -> None:
+        self._port = port
+        self._request = f"GET {path} HTTP/1.1\r\nHost: bench\r\nX-Api-Key: bench\r\n\r\n".encode()
+        self._kept: asyncio.Queue[_Client] = asyncio.Queue()
+        self.failures: list[str] = []
+        self.answers: list[tuple[float, float, str]] = []
+
+    async def open(self) -> None:
+        for _ in range(_KEPT):
+            self._kept.put_nowait(await self._connect())
+
+    async def one(self, number: int) -> None:
+        began = time.monotonic()
+        try:
+            head = await (self._on_kept() if number % 2 else self._on_new())
+        except (OSError, TimeoutError) as error:
+            self.failures.append(repr(error))
+            return
+        found = _VERSION.search(head)
+        if b" 200 " not in head[:16] or found is None:
+            self.failures.append(head[:60].decode("latin-1"))
+            return
+        self.answers.append((began, time.monotonic(), found[1].decode()))
+
+    async def _on_kept(self) -> bytes:
+        client = await self._kept.get()
+        try:
+            return await client.ask(self._request)
+        finally:
+            self._kept.put_nowait(client if not client.transport.is_closing() else await self._connect())
+
+    async def _on_new(self) -> bytes:
+        client = await self._connect()
+        try:
+            return await client.ask(self._request)
+        finally:
+            client.transport.close()
+
+    async def _connect(self) -> _Client:
+        _, client = await asyncio.get_running_loop().create_connection(_Client, "127.0.0.1", self._port)
+        return client
+
+
+async def _run(port: int, path: str, rate: float, seconds: float) -> None:
+    load = _Load(port, path)
+    await load.open()
+    tasks: set[asyncio.Task[None]] = set()
+    began, sent, late = time.monotonic(), 0, 0
+    while (now := time.monotonic()) - began < seconds:
+        due = int((now - began) * rate)
+        late += max(0, due - sent - rate / 20) > 0
+        while sent < due:
+            task = asyncio.create_task(load.one(sent))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            sent += 1
+        await asyncio.sleep(0.001)
+    await asyncio.gather(*tasks)
+    print(json.dumps({"sent": sent, "late": late, "failures": load.failures, "answers": load.answers}))
+
+
+if __name__ == "__main__":
+    uvloop.run(_run(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4])))

@@ -20,6 +20,8 @@ from slipway_schemas.inference.versions import Bounds, EndpointResources, Endpoi
 WORDS_SECONDS = 15.0
 """After this time at most, a replica that does not serve is explained."""
 
+_HEARD_SECONDS = 5.0
+
 OPTIONAL = "(optional)"
 """Mark in the name of a check whose failure leaves the target usable."""
 
@@ -138,13 +140,25 @@ class Watch:
         pytest.fail(f"not seen within {seconds:.0f} s; the last observation: {last}")
 
     async def until_serving(self, generation: int, replicas: int, seconds: float) -> Address:
-        """Where the endpoint is reached, once all replicas of a generation serve."""
+        """Where the endpoint is reached, once all replicas of a generation serve.
+
+        A cluster's nodes hear of a new replica a moment after it is ready.
+        """
         found = await self.until(
             lambda one: one.generation >= generation and one.ready == one.wanted == replicas, seconds
         )
         assert found.problem is None
         assert found.address is not None
-        return found.address
+        end = time.monotonic() + _HEARD_SECONDS
+        while True:
+            try:
+                await ask(found.address)
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                return found.address
 
     async def until_gone(self, seconds: float) -> None:
         """Fails when the endpoint is still there after `seconds`."""
@@ -231,8 +245,7 @@ class TargetConformance:
         revision = grown(revision, scale=Scale(replicas=2))
         await target.apply(revision)
         await watch.until_serving(2, 2, self.ready_seconds)
-        answered = {(await ask(address))["replica"] for _ in range(40)}
-        assert len(answered) == 2
+        answered = await self._servers(address, 2)
         assert first in answered
         await target.apply(grown(revision, scale=Scale(replicas=0)))
         await watch.until(lambda one: one.generation == 3 and one.wanted == one.ready == 0, self.gone_seconds)
@@ -333,16 +346,25 @@ class TargetConformance:
                 line = await _next(reading, lambda one: one.text.startswith(b"serving "))
                 servers[line.replica] = line.text.split()[1].decode()
                 assert line.at >= begun
-            asked = {(await ask(address, f"/{number}"))["replica"] for number in range(20)}
-            assert asked == set(servers.values())
-            heard = {(await _next(reading, lambda one: one.text.startswith(b"asked "))).replica for _ in range(20)}
-            assert heard == set(servers)
+            assert await self._servers(address, count) == set(servers.values())
+            heard: set[str] = set()
+            while heard != set(servers):
+                heard.add((await _next(reading, lambda one: one.text.startswith(b"asked "))).replica)
         skipped = next(iter(servers))
         rest = set(servers) - {skipped}
         if rest:
             lines = target.logs(revision.endpoint_id, since=begun, skip={skipped})
             async with aclosing(_generator(lines)) as reading:
                 assert {(await _next(reading, lambda one: True)).replica for _ in range(3)} == rest
+
+    async def _servers(self, address: Address, count: int) -> set[str]:
+        """Ask until this many replicas have answered."""
+        found: set[str] = set()
+        end = time.monotonic() + _HEARD_SECONDS
+        while len(found) < count and time.monotonic() < end:
+            found.add((await ask(address))["replica"])
+        assert len(found) == count
+        return found
 
 
 async def _generator(lines: AsyncIterator[ReplicaLine]) -> AsyncGenerator[ReplicaLine, None]:

@@ -108,6 +108,7 @@ class Cluster:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={home}/accounts.key",
             f"--service-account-signing-key-file={home}/accounts.key",
+            "--kubelet-preferred-address-types=InternalIP",
             "--profiling=false",
         )
         self._import(self._binaries / "pause.tar")
@@ -166,6 +167,9 @@ class Cluster:
             [*inside, "link", "set", "lo", "up"],
             [*inside, "link", "set", "eth0", "up"],
             [*inside, "route", "add", "default", "via", net.host],
+            # A service that kube-proxy does not know yet answers at once; else the packet would leave by the default
+            # route, and the connection's entry in the kernel would outlive the rule that comes a moment later.
+            [*inside, "route", "add", "unreachable", net.services],
             ["route", "add", net.pods, "via", net.node],
             ["route", "add", net.services, "via", net.node],
         ):

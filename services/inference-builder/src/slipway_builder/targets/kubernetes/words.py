@@ -29,6 +29,7 @@ _START_REASONS: Final = frozenset({"StartError", "ContainerCannotRun"})
 _VOLUME_EVENTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "ProvisioningFailed"})
 _NOISE: Final = re.compile(r"rpc error: code = \w+ desc = |^Back-off pulling image \"[^\"]*\"(: )?|^ErrImagePull: ")
 _SIGNALLED: Final = 128
+_SUFFIXES: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +224,16 @@ def _memory_limit(pod: Mapping[str, Any]) -> str:
     for container in pod.get("spec", {}).get("containers", ()):
         limit = container.get("resources", {}).get("limits", {}).get("memory")
         if limit is not None:
-            text = str(limit)
-            return f"{round(int(text) / 1_000_000)} MB" if text.isdecimal() else text
+            return _megabytes(str(limit))
     return ""
+
+
+def _megabytes(quantity: str) -> str:
+    """An amount of bytes; the cluster writes it with the shortest suffix."""
+    parts = re.fullmatch(r"(\d+)(\D*)", quantity)
+    if parts is None or parts[2] not in _SUFFIXES:
+        return quantity
+    return f"{round(int(parts[1]) * _SUFFIXES[parts[2]] / 1_000_000)} MB"
 
 
 def _plain(message: str) -> str:

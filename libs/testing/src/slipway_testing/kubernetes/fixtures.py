@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -35,10 +36,18 @@ class Kubectl:
             raise AssertionError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
-    def apply(self, *manifests: object, namespace: str = "default") -> str:
+    def apply(
+        self, *manifests: object, namespace: str = "default", flags: tuple[str, ...] = (), check: bool = True
+    ) -> str:
         """Apply objects as the administrator."""
         content = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-        return self("apply", "-n", namespace, "-f", "-", stdin=content)
+        return self("apply", "-n", namespace, *flags, "-f", "-", stdin=content, check=check)
+
+    def get(self, what: str, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+        """The objects of some kinds (comma list) in a namespace."""
+        found = json.loads(self("get", what, "-n", namespace, "-l", selector, "-o", "json"))
+        items: list[dict[str, Any]] = found["items"]
+        return items
 
 
 @pytest.fixture(scope="session")

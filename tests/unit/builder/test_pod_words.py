@@ -86,7 +86,9 @@ def unscheduled(message: str) -> dict[str, Any]:
             "The server runs for 12 s and does not accept connections on port 8000.",
         ),
         (
-            unscheduled("0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: none."),
+            unscheduled(
+                "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: none."
+            ),
             Problem.UNSCHEDULABLE,
             "The cluster's only node does not take the replica: 1 Insufficient cpu. Ask for less",
         ),

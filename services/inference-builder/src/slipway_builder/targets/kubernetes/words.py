@@ -28,6 +28,9 @@ _CONFIG_REASONS: Final = frozenset(
 _START_REASONS: Final = frozenset({"StartError", "ContainerCannotRun"})
 _VOLUME_EVENTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "ProvisioningFailed"})
 _NOISE: Final = re.compile(r"rpc error: code = \w+ desc = |^Back-off pulling image \"[^\"]*\"(: )?|^ErrImagePull: ")
+_AFTERTHOUGHT: Final = re.compile(r" no new claims to deallocate,| preemption:")
+"""After it the scheduler says what it has tried besides."""
+
 _SIGNALLED: Final = 128
 _SUFFIXES: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -91,7 +94,7 @@ def parse_time(text: str | None) -> datetime | None:
 
 
 def _unscheduled(condition: Mapping[str, Any]) -> Trouble:
-    message = str(condition.get("message", "")).partition(" preemption:")[0].strip().rstrip(".")
+    message = _AFTERTHOUGHT.split(str(condition.get("message", "")))[0].strip().rstrip(".")
     if condition.get("reason") == "SchedulingGated":
         return Trouble(Problem.UNSCHEDULABLE, f"Something in the cluster holds the replica back: {message}.")
     nodes = re.match(r"0/(\d+) nodes are available: (.*)", message, re.DOTALL)

@@ -3,7 +3,7 @@
 #
 #   tests/cluster/setup/build.sh        into $SLIPWAY_TEST_CACHE (default /var/cache/slipway-test)/kubernetes/<version>
 #
-# Needs Go 1.24 or newer on PATH or in /usr/local/go/bin, and docker with the tests' image (.ci/install).
+# Needs Go 1.26 or newer on PATH or in /usr/local/go/bin, and docker with the tests' image (.ci/install).
 # SLIPWAY_BUILD_JOBS=1 keeps the machine free for others.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -14,7 +14,7 @@ VERSION=$(sed -n 's/^\(require\)\?[[:space:]]*k8s\.io\/kubernetes \(v[0-9.]*\)$/
 [ -n "$VERSION" ] || { echo "kubernetes/go.mod names no version of k8s.io/kubernetes" >&2; exit 1; }
 PROGRAMS="kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl"
 PLACE=$CACHE/$VERSION
-STAMP=$(cat kubernetes/go.mod kubernetes/main.go pause/main.go | sha256sum | cut -c1-16)
+STAMP=$(cat kubernetes/go.mod kubernetes/main.go metrics-server/go.mod pause/main.go | sha256sum | cut -c1-16)
 
 say() { printf '%s  %s\n' "$(date -u +%H:%M:%S)" "$*"; }
 
@@ -35,6 +35,7 @@ WORDS=k8s.io/component-base/version
 MINOR=${VERSION#v1.}
 (cd kubernetes && go build -o "$BUILD/bin/kubernetes" -ldflags "-s -w -X $WORDS.gitVersion=$VERSION -X $WORDS.gitMajor=1
     -X $WORDS.gitMinor=${MINOR%%.*} -X $WORDS.gitTreeState=clean" .)
+(cd metrics-server && go build -o "$BUILD/bin/metrics-server" -ldflags "-s -w" tool)
 go build -o "$BUILD/bin/pause" -ldflags "-s -w" pause/main.go
 for program in $PROGRAMS; do
     ln -sf kubernetes "$BUILD/bin/$program"

@@ -87,7 +87,7 @@ def unscheduled(message: str) -> dict[str, Any]:
         ),
         (
             unscheduled(
-                "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: none."
+                "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes."
             ),
             Problem.UNSCHEDULABLE,
             "The cluster's only node does not take the replica: 1 Insufficient cpu. Ask for less",

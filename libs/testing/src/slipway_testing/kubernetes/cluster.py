@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from slipway_testing.kubernetes.files import API_PORT, NODE, ClusterFiles, Network
+from slipway_testing.kubernetes.files import API_PORT, FRONT_PROXY, METRICS_PORT, NODE, ClusterFiles, Network
 from slipway_testing.tools import TEST_IMAGE, find_tool
 
 RUN = Path("/run/slipway-k8s")
@@ -109,6 +109,14 @@ class Cluster:
             f"--service-account-key-file={home}/accounts.key",
             f"--service-account-signing-key-file={home}/accounts.key",
             "--kubelet-preferred-address-types=InternalIP",
+            f"--requestheader-client-ca-file={home}/ca.crt",
+            f"--requestheader-allowed-names={FRONT_PROXY}",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={home}/front.crt",
+            f"--proxy-client-key-file={home}/front.key",
+            "--enable-aggregator-routing=true",
             "--profiling=false",
         )
         self._import(self._binaries / "pause.tar")
@@ -133,12 +141,37 @@ class Cluster:
             f"--node-ip={node}",
         )
         self._kube("kube-proxy", f"--config={home}/proxy.json")
+        self._kube(
+            "metrics-server",
+            *(f"--{kind}kubeconfig={self.kubeconfig}" for kind in ("", "authentication-", "authorization-")),
+            f"--cert-dir={home}/metrics",
+            f"--secure-port={METRICS_PORT}",
+            f"--bind-address={node}",
+            "--kubelet-insecure-tls",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--metric-resolution=10s",
+        )
+        self._apply(*self.files.metrics_api())
         self._wait("kubelet", self._node_ready)
         self._wait("kube-controller-manager", self._accounts_ready)
 
+    def _apply(self, *objects: object) -> None:
+        content = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}).encode()
+        command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", "apply", "-f", "-"]
+        done = subprocess.run(command, input=content, capture_output=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise ClusterError(f"the cluster did not take its own objects: {done.stderr.decode().strip()}")
+
     def stop(self) -> None:
         """End every process that `start` made, by its id, and remove all that they left. May be repeated."""
-        for name in ("kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manager", "kube-apiserver"):
+        for name in (
+            "metrics-server",
+            "kubelet",
+            "kube-proxy",
+            "kube-scheduler",
+            "kube-controller-manager",
+            "kube-apiserver",
+        ):
             self._end(name)
         for group in self._groups():
             for pid in _members(group):

@@ -11,6 +11,10 @@ from slipway_testing.kubernetes.programs import CNI_PLUGINS
 PAUSE_IMAGE = "docker.io/slipway-test/pause:1"
 NODE = "slipway"
 API_PORT = 6443
+METRICS_PORT = 4443
+FRONT_PROXY = "front-proxy"
+"""The API server's name towards the servers that add to its API."""
+
 _USERS = {
     "admin": ("slipway-admin", "system:masters"),
     "scheduler": ("system:kube-scheduler", ""),
@@ -116,12 +120,16 @@ class ClusterFiles:
         authority = [*new_key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=slipway-test", "-days", "30"]
         usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
         request = [*new_key, "-keyout", "api.key", "-out", "api.csr", "-subj", "/CN=kube-apiserver"]
+        front = [*new_key, "-keyout", "front.key", "-out", "front.csr", "-subj", f"/CN={FRONT_PROXY}"]
         self._text("api.ext", f"subjectAltName={names}\nextendedKeyUsage=serverAuth\n")
-        sign = ["-in", "api.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "api.crt"]
+        self._text("front.ext", "extendedKeyUsage=clientAuth\n")
+        sign = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"]
         for command in (
             ["req", "-x509", *authority, *usage],
             ["req", *request],
-            ["x509", "-req", *sign, "-days", "30", "-extfile", "api.ext"],
+            ["req", *front],
+            ["x509", "-req", "-in", "api.csr", "-out", "api.crt", "-extfile", "api.ext", *sign],
+            ["x509", "-req", "-in", "front.csr", "-out", "front.crt", "-extfile", "front.ext", *sign],
             ["genrsa", "-out", "accounts.key", "2048"],
         ):
             subprocess.run(["openssl", *command], cwd=self.home, check=True, capture_output=True, timeout=60)
@@ -176,6 +184,35 @@ config_path = "{self.home}/registries"
         }
         bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}
         return {"cniVersion": "0.4.0", "name": "slipway", "plugins": [bridge]}
+
+    def metrics_api(self) -> list[object]:
+        """The objects that put metrics-server into the cluster's API."""
+        name, port = {"name": "metrics-server", "namespace": "kube-system"}, {"name": "https", "port": METRICS_PORT}
+        group = "metrics.k8s.io"
+        return [
+            {"apiVersion": "v1", "kind": "Service", "metadata": name, "spec": {"ports": [port]}},
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {**name, "labels": {"kubernetes.io/service-name": name["name"]}},
+                "addressType": "IPv4",
+                "ports": [port],
+                "endpoints": [{"addresses": [self.network.node], "conditions": {"ready": True}}],
+            },
+            {
+                "apiVersion": "apiregistration.k8s.io/v1",
+                "kind": "APIService",
+                "metadata": {"name": f"v1beta1.{group}"},
+                "spec": {
+                    "group": group,
+                    "version": "v1beta1",
+                    "service": {**name, "port": METRICS_PORT},
+                    "insecureSkipTLSVerify": True,
+                    "groupPriorityMinimum": 100,
+                    "versionPriority": 100,
+                },
+            },
+        ]
 
     def _kubelet(self) -> object:
         return {

@@ -1,6 +1,7 @@
 """A namespace of the cluster under test as a deployment target."""
 
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,8 +11,10 @@ from slipway_builder.targets.protocol import EndpointRevision
 from slipway_kit.clock import SystemClock
 from slipway_testing.conformance.target import MakeRevision, MakeTarget, revision_of
 from slipway_testing.kubernetes.fixtures import Kubectl
+from tests.cluster.support import TargetSettings
 
-TargetSettings = Callable[..., KubernetesTargetSettings]
+collect_ignore = [] if os.environ.get("SLIPWAY_CHAOS") == "full" else ["test_autoscaling.py"]
+"""It takes the minutes that an autoscaler takes; `make chaos` runs it."""
 
 
 @pytest.fixture

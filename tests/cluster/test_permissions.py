@@ -15,7 +15,7 @@ from slipway_kit.clock import SystemClock
 from slipway_kit.errors import Unavailable
 from slipway_testing.conformance.target import OPTIONAL, SERVER, MakeRevision, Watch
 from slipway_testing.kubernetes.fixtures import Kubectl
-from tests.cluster.conftest import TargetSettings
+from tests.cluster.support import TargetSettings
 
 pytestmark = pytest.mark.kubernetes
 

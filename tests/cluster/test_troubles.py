@@ -23,7 +23,7 @@ from slipway_testing.conformance.target import (
     grown,
 )
 from slipway_testing.kubernetes.fixtures import Kubectl
-from tests.cluster.conftest import TargetSettings
+from tests.cluster.support import TargetSettings
 
 pytestmark = pytest.mark.kubernetes
 

@@ -13,7 +13,7 @@ from slipway_kit.clock import SystemClock
 from slipway_schemas.inference.versions import Scale
 from slipway_testing.conformance.target import SERVER, MakeRevision, MakeTarget, Watch, ask, grown
 from slipway_testing.kubernetes.fixtures import Kubectl
-from tests.cluster.conftest import TargetSettings
+from tests.cluster.support import TargetSettings
 
 pytestmark = pytest.mark.kubernetes
 

@@ -1,10 +1,10 @@
 """Calls to one cluster's API server: plain paths and JSON, with the credentials of a kubeconfig or of this pod."""
 
 import asyncio
-import importlib
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -153,9 +153,7 @@ class ClusterApi:
 
 
 async def _connect(kubeconfig: str | None, context: str | None) -> "ApiClient":
-    # The generated client is 900 modules: too many to import on the event loop, and for those without a cluster.
-    library = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.client")
-    config = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.config")
+    library, config = await asyncio.to_thread(_load_library)
     settings = library.Configuration()
     settings.retries = 0
     try:
@@ -172,6 +170,13 @@ async def _connect(kubeconfig: str | None, context: str | None) -> "ApiClient":
     except (OSError, ValueError) as error:
         raise Invalid(f"The kubeconfig's certificates cannot be used: {error}") from error
     return client
+
+
+def _load_library() -> tuple[ModuleType, ModuleType]:
+    """Its 900 modules are too many to import on the event loop, and for those who have no cluster."""
+    from kubernetes_asyncio import client, config
+
+    return client, config
 
 
 def read_kubeconfig(text: str) -> dict[str, Any]:

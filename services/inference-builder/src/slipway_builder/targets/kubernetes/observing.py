@@ -78,7 +78,8 @@ def _observe(endpoint: UUID, parts: _Parts, warnings: Mapping[str, list[Listed]]
     ready = sum(pod_ready(pod) for pod in pods)
     found = Observation(
         endpoint,
-        generation=_generation(deployment),
+        # Without a service nothing of this generation can be reached: it is not out.
+        generation=_generation(deployment) - (address is None),
         wanted=wanted,
         ready=ready,
         address=address,

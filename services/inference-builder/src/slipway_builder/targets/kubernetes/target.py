@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from slipway_builder.targets.kubernetes.checking import check_cluster
 from slipway_builder.targets.kubernetes.client import ClusterApi
 from slipway_builder.targets.kubernetes.following import Follower
@@ -34,8 +36,8 @@ from slipway_builder.targets.kubernetes.pods import CONTAINER
 from slipway_builder.targets.kubernetes.settings import KubernetesTargetSettings
 from slipway_builder.targets.kubernetes.words import LAST_LINES
 from slipway_builder.targets.protocol import EndpointRevision, Observation, ReplicaLine, TargetCheck
-from slipway_kit.clock import Clock
-from slipway_kit.errors import NotFound, SlipwayError, Unavailable
+from slipway_kit.clock import Clock, SystemClock
+from slipway_kit.errors import NotFound, SlipwayError, Unavailable, invalid_from_validation
 from slipway_schemas.inference.statuses import TargetKind
 
 _HANDOVER_MANAGER = "slipway-scale"
@@ -48,7 +50,7 @@ _LOGS_AT_ONCE = 8
 class KubernetesTarget:
     """Serves endpoints from one namespace of a cluster.
 
-    `installation` tells the objects of this Slipway from those of another one in the same cluster; `key` is a secret
+    `installation` tells this target's objects from those of another Slipway in the same namespace; `key` is a secret
     of the installation.
     """
 
@@ -178,6 +180,15 @@ class KubernetesTarget:
         except (SlipwayError, TimeoutError):
             return one.observation
         return replace(one.observation, last_lines=tuple(text.decode(errors="replace").splitlines()))
+
+
+def open_target(target_id: UUID, settings: Mapping[str, Any], local: Mapping[str, Any]) -> KubernetesTarget:
+    """The factory of the kind. Raises `Invalid` for settings that cannot be used."""
+    try:
+        found = KubernetesTargetSettings.model_validate(settings)
+    except ValidationError as error:
+        raise invalid_from_validation(error.errors()) from error
+    return KubernetesTarget(found, str(target_id), bytes.fromhex(local["key"]), SystemClock())
 
 
 def _possible(endpoint_id: UUID) -> tuple[tuple[Kind, str], ...]:

@@ -87,7 +87,7 @@ class Follower:
         path = f"{POD.path(self._namespace, pod)}/log"
         # A replica that is going away, or whose node does not answer: the next look decides.
         with suppress(SlipwayError):
-            async with aclosing(self._api.stream(path, query)) as pieces, aclosing(_split(pieces)) as lines:
+            async with aclosing(self._api.stream(path, query)) as pieces, aclosing(split_lines(pieces)) as lines:
                 async for line in lines:
                     await self._hand_on(pod, place, line)
 
@@ -101,7 +101,7 @@ class Follower:
         place.after = at
 
 
-async def _split(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def split_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Cut into lines, without their ends; a line that is too long loses its rest."""
     kept = b""
     dropping = False

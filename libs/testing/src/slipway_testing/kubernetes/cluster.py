@@ -150,6 +150,7 @@ class Cluster:
             "--kubelet-insecure-tls",
             "--kubelet-preferred-address-types=InternalIP",
             "--metric-resolution=10s",
+            "--kubelet-request-timeout=5s",
         )
         self._apply(*self.files.metrics_api())
         self._wait("kubelet", self._node_ready)

@@ -23,9 +23,6 @@ M = TypeVar("M", bound=BaseModel)
 Body = BaseModel | Mapping[str, Any]
 Params = Mapping[str, str | int | Sequence[str]]
 
-TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
-"""What libraries raise that speak HTTP through aiohttp when the other side does not answer."""
-
 _CONNECT_TIMEOUT = 2.0
 _RETRY_SECONDS = 2.0
 _IDLE_CONNECTION_SECONDS = 20.0

@@ -164,9 +164,9 @@ async def _end_containers(settings: DockerTargetSettings) -> None:
 
 def _of_this_installation(settings: BuilderSettings) -> dict[str, dict[str, Any]]:
     kinds = {TargetKind.PROCESS: settings.process, TargetKind.DOCKER: settings.docker}
-    found = {kind: local.model_dump(mode="json") for kind, local in kinds.items() if local is not None}
     mark = hashlib.blake2b(settings.keys.private_key_file.read_bytes(), person=b"secret-marks").hexdigest()
-    return {**found, TargetKind.KUBERNETES: {"key": mark}}
+    found: dict[str, dict[str, Any]] = {TargetKind.KUBERNETES: {"key": mark}}
+    return found | {kind: local.model_dump(mode="json") for kind, local in kinds.items() if local is not None}
 
 
 def _factory(request: Request) -> Factory:

@@ -36,6 +36,7 @@ class Cluster:
         self.network = network
         self.home = RUN / str(network.number)
         self.files = ClusterFiles(self.home, network)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     @classmethod
     def claim(cls, binaries: Path) -> "Cluster":
@@ -240,6 +241,7 @@ class Cluster:
                 env={"PATH": path, "HOME": str(self.home), "GOMAXPROCS": "2"},
                 start_new_session=True,
             )
+        self._children[name] = process
         self._note(f"{name}.process", _identity(process.pid))
 
     def _note(self, name: str, content: object) -> None:
@@ -265,8 +267,8 @@ class Cluster:
                 os.kill(pid, number)
             end = time.monotonic() + patience
             while time.monotonic() < end:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+                if name in self._children:
+                    self._children[name].poll()
                 if _identity(pid) != list(noted):
                     return
                 time.sleep(0.05)
@@ -290,8 +292,6 @@ class Cluster:
                     return
             if self._noted(f"{name}.process") is None:
                 break
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(-1, os.WNOHANG)
             time.sleep(0.2)
         said = (self.home / f"{name}.log").read_text(errors="replace").splitlines()[-15:]
         raise ClusterError(f"{name} is not ready after {_START_SECONDS:.0f} s or has ended:\n" + "\n".join(said))

@@ -11,7 +11,8 @@ import yaml
 
 from slipway_builder.targets.kubernetes.names import FIELD_MANAGER
 from slipway_kit.errors import Invalid, NotFound, SlipwayError, Unavailable
-from slipway_kit.http import TRANSPORT_ERRORS, refuse_in_transaction
+from slipway_kit.http import refuse_in_transaction
+from slipway_kit.transfer import TRANSFER_ERRORS
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient
@@ -25,6 +26,7 @@ _FILE_KEYS: Final = {
     "tokenFile": "token",
 }
 _PLUGINS: Final = ("exec", "auth-provider")
+_NO_ANSWER: Final = (*TRANSFER_ERRORS, OSError)
 _CONNECT_SECONDS: Final = 5.0
 _POLICY_WORDS: Final = ("exceeded quota", "violates PodSecurity", "admission webhook", "denied the request", "policy")
 
@@ -83,7 +85,7 @@ class ClusterApi:
                 raise _error(answer.status, await self._whole(answer), "GET", path)
             async for piece in answer.content.iter_any():
                 yield piece
-        except TRANSPORT_ERRORS as error:
+        except _NO_ANSWER as error:
             raise _unreachable(client, error) from error
         finally:
             answer.close()
@@ -102,7 +104,7 @@ class ClusterApi:
         answer = await self._send(client, method, path, query, body, content, timeout=self._seconds)
         try:
             data = await self._whole(answer)
-        except TRANSPORT_ERRORS as error:
+        except _NO_ANSWER as error:
             raise _unreachable(client, error) from error
         finally:
             answer.release()
@@ -142,7 +144,7 @@ class ClusterApi:
                     _preload_content=False,
                     _request_timeout=timeout,
                 )
-        except TRANSPORT_ERRORS as error:
+        except _NO_ANSWER as error:
             raise _unreachable(client, error) from error
 
     async def _open(self) -> "ApiClient":

@@ -258,8 +258,11 @@ class Cluster:
         return (self.home / "owner.json").exists() and self._noted("owner.json") is None
 
     def _end(self, name: str) -> None:
+        child = self._children.get(name)
         noted = self._noted(f"{name}.process")
         if noted is None:
+            if child is not None:
+                child.poll()
             return
         pid = noted[0]
         for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
@@ -267,8 +270,8 @@ class Cluster:
                 os.kill(pid, number)
             end = time.monotonic() + patience
             while time.monotonic() < end:
-                if name in self._children:
-                    self._children[name].poll()
+                if child is not None:
+                    child.poll()
                 if _identity(pid) != list(noted):
                     return
                 time.sleep(0.05)

@@ -286,7 +286,7 @@ class Neighbour:
 
         Error answers raise before anything is passed; a stream that breaks off raises `Unavailable`.
         """
-        _refuse_in_transaction(path)
+        refuse_in_transaction(path)
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT, sock_read=idle_timeout)
         sent = self._headers(actor) | dict(headers or {})
         try:
@@ -308,7 +308,7 @@ class Neighbour:
         actor: int | None,
         timeout: float,
     ) -> bytes:
-        _refuse_in_transaction(path)
+        refuse_in_transaction(path)
         headers = self._headers(actor)
         data: bytes | None = None
         if body is not None:
@@ -408,7 +408,7 @@ def outside_client(
     """
 
     async def refuse(request: httpx.Request) -> None:
-        _refuse_in_transaction(str(request.url.path))
+        refuse_in_transaction(str(request.url.path))
 
     return httpx.AsyncClient(
         base_url=base_url,
@@ -420,7 +420,8 @@ def outside_client(
     )
 
 
-def _refuse_in_transaction(path: str) -> None:
+def refuse_in_transaction(path: str) -> None:
+    """Raise RuntimeError while a database transaction is open; for clients that libraries bring with them."""
     if transaction_open.get():
         raise RuntimeError(
             f"A network call to {path} was made while a database transaction is open. "

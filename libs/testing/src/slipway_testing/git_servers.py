@@ -16,8 +16,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from slipway_testing.groups import find_tool
 from slipway_testing.ports import unused_port
+from slipway_testing.tools import find_tool
 
 TOOL_SECONDS = 60.0
 START_SECONDS = 15.0

@@ -6,7 +6,6 @@ A test marked with a group whose need is absent is skipped and says why. Naming 
 """
 
 import os
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,10 +15,11 @@ from types import MappingProxyType
 
 import pytest
 
+from slipway_testing.kubernetes.programs import kubernetes_problem
+from slipway_testing.tools import TEST_IMAGE, find_tool
 from slipway_testing.vh import vh_problem
 
 REQUIRE_VARIABLE = "SLIPWAY_TEST_REQUIRE"
-TEST_IMAGE = "slipway-test/python:bookworm"
 EXPECT_VARIABLE = "SLIPWAY_TEST_EXPECT_SKIPS"
 PROPERTY = "slipway_group"
 NO_GROUP = "no group"
@@ -100,9 +100,7 @@ def _registry(config: pytest.Config) -> str | None:
 
 
 def _kubernetes(config: pytest.Config) -> str | None:
-    if os.environ.get("SLIPWAY_TEST_KUBECONFIG"):
-        return None
-    return "no cluster is named; set SLIPWAY_TEST_KUBECONFIG to the kubeconfig of a cluster for tests"
+    return kubernetes_problem(config.rootpath)
 
 
 def _chromium(config: pytest.Config) -> str | None:
@@ -136,12 +134,6 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "vh": Group("needs the published vh command (fetched once)", _vh),
     }
 )
-
-
-def find_tool(name: str) -> str | None:
-    """Path of a program, looking into the administrator's folders too."""
-    places = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/sbin", "/usr/local/sbin"]
-    return shutil.which(name, path=os.pathsep.join(places))
 
 
 def named_groups(variable: str) -> frozenset[str]:

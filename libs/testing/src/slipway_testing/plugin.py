@@ -8,6 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from slipway_testing.git_servers import git_http_server, git_ssh_server
 from slipway_testing.groups import GROUPS, GroupRules
+from slipway_testing.kubernetes.fixtures import kubernetes_cluster, namespace
 from slipway_testing.ports import free_port
 from slipway_testing.registries import registry, secure_registry, token_registry
 from slipway_testing.s3 import moto_endpoint, moto_s3, real_s3
@@ -28,8 +29,10 @@ __all__ = [
     "free_port",
     "git_http_server",
     "git_ssh_server",
+    "kubernetes_cluster",
     "moto_endpoint",
     "moto_s3",
+    "namespace",
     "postgres_server",
     "pytest_configure",
     "pytest_xdist_make_scheduler",
@@ -54,12 +57,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class ByPlatform(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """Keeps a file's tests on one worker process, and on one all that share platforms: e2e, and a folder of chaos."""
+    """Keeps a file's tests on one worker process, and on one all that share what is slow to start.
+
+    That is the platform of e2e and of a folder of chaos, and the cluster.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePosixPath(nodeid.partition("::")[0])
-        if "e2e" in path.parts:
-            return "e2e"
+        for shared in ("e2e", "cluster"):
+            if shared in path.parts:
+                return shared
         return str(path.parent if "chaos" in path.parts else path)
 
 

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from slipway_testing.groups import find_tool
 from slipway_testing.ports import unused_port
+from slipway_testing.tools import find_tool
 
 START_SECONDS = 30.0
 

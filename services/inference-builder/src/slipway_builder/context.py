@@ -1,6 +1,7 @@
 """What the process holds, and how services are made from it."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -163,7 +164,9 @@ async def _end_containers(settings: DockerTargetSettings) -> None:
 
 def _of_this_installation(settings: BuilderSettings) -> dict[str, dict[str, Any]]:
     kinds = {TargetKind.PROCESS: settings.process, TargetKind.DOCKER: settings.docker}
-    return {kind: local.model_dump(mode="json") for kind, local in kinds.items() if local is not None}
+    mark = hashlib.blake2b(settings.keys.private_key_file.read_bytes(), person=b"secret-marks").hexdigest()
+    found: dict[str, dict[str, Any]] = {TargetKind.KUBERNETES: {"key": mark}}
+    return found | {kind: local.model_dump(mode="json") for kind, local in kinds.items() if local is not None}
 
 
 def _factory(request: Request) -> Factory:

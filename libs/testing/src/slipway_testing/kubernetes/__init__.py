@@ -1,0 +1,1 @@
+"""A real Kubernetes of one node for tests, in a network namespace of its own."""

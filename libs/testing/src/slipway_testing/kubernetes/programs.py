@@ -1,0 +1,61 @@
+"""Where the cluster's programs are, and what is missing."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from slipway_testing.tools import TEST_IMAGE, find_tool
+
+KUBECONFIG_VARIABLE = "SLIPWAY_TEST_KUBECONFIG"
+CACHE_VARIABLE = "SLIPWAY_TEST_CACHE"
+CNI_PLUGINS = Path("/usr/lib/cni")
+_BUILD = Path("tests/cluster/setup")
+_DEBIAN = {
+    "etcd": "etcd-server",
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "openssl": "openssl",
+    "docker": "docker.io",
+}
+
+
+def programs(root: Path) -> Path | None:
+    """The folder with the Kubernetes programs that the tree names, whether it is there or not; None: it names none."""
+    try:
+        text = (root / _BUILD / "kubernetes" / "go.mod").read_text()
+    except FileNotFoundError:
+        return None
+    found = re.search(r"^(?:require)?\s*k8s\.io/kubernetes (v\S+)$", text, re.MULTILINE)
+    if found is None:
+        return None
+    return Path(os.environ.get(CACHE_VARIABLE, "/var/cache/slipway-test")) / "kubernetes" / found[1]
+
+
+def kubernetes_problem(root: Path) -> str | None:
+    """Why no cluster can be used by tests; None when one is named or can be started."""
+    if os.environ.get(KUBECONFIG_VARIABLE):
+        return None
+    reason = _start_problem(root)
+    if reason is None:
+        return None
+    return f"no cluster is named; set {KUBECONFIG_VARIABLE} to the kubeconfig of a cluster for tests, or {reason}"
+
+
+def _start_problem(root: Path) -> str | None:
+    if os.geteuid() != 0:
+        return "run the tests as root, so that they can start one"
+    binaries = programs(root)
+    if binaries is None or not (binaries / "stamp").exists():
+        return "build one with tests/cluster/setup/build.sh (it takes minutes, once)"
+    missing = {package for name, package in _DEBIAN.items() if not find_tool(name)}
+    if not (CNI_PLUGINS / "bridge").exists():
+        missing.add("containernetworking-plugins")
+    if missing:
+        return f"apt-get install {' '.join(sorted(missing))}"
+    image = subprocess.run(["docker", "image", "inspect", TEST_IMAGE], capture_output=True, timeout=20, check=False)
+    return None if image.returncode == 0 else f"give the Docker engine the image {TEST_IMAGE}; .ci/install makes it"

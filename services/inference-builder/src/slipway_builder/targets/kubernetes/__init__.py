@@ -1,0 +1,1 @@
+"""Serves endpoints on a Kubernetes cluster."""

@@ -1,0 +1,52 @@
+"""A namespace of the cluster under test as a deployment target."""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from slipway_builder.targets.kubernetes.settings import KubernetesTargetSettings
+from slipway_builder.targets.kubernetes.target import KubernetesTarget
+from slipway_builder.targets.protocol import EndpointRevision
+from slipway_kit.clock import SystemClock
+from slipway_testing.conformance.target import MakeRevision, MakeTarget, revision_of
+from slipway_testing.kubernetes.fixtures import Kubectl
+from tests.cluster.support import TargetSettings
+
+collect_ignore = [] if os.environ.get("SLIPWAY_CHAOS") == "full" else ["test_autoscaling.py"]
+"""It takes the minutes that an autoscaler takes; `make chaos` runs it."""
+
+
+@pytest.fixture
+def target_settings(kubernetes_cluster: Kubectl, namespace: str) -> TargetSettings:
+    """Settings of a target in the test's namespace."""
+
+    def make(**changes: object) -> KubernetesTargetSettings:
+        given = {"namespace": namespace, "kubeconfig": kubernetes_cluster.kubeconfig.read_text(), "stop_seconds": 2}
+        return KubernetesTargetSettings.model_validate({**given, "drain_seconds": 1, **changes})
+
+    return make
+
+
+@pytest.fixture
+async def make_target(target_settings: TargetSettings) -> AsyncIterator[MakeTarget]:
+    """Targets in the test's namespace."""
+    made: list[KubernetesTarget] = []
+
+    async def make(installation: str) -> KubernetesTarget:
+        made.append(KubernetesTarget(target_settings(), installation, b"key of the test", SystemClock()))
+        return made[-1]
+
+    yield make
+    for target in made:
+        await target.aclose()
+
+
+@pytest.fixture
+def make_revision(kubernetes_cluster: Kubectl) -> MakeRevision:
+    """Revisions that run Python programs in the test image."""
+
+    def make(program: str) -> EndpointRevision:
+        return revision_of(program, image=kubernetes_cluster.image)
+
+    return make

@@ -27,9 +27,11 @@ from slipway_builder.spec import SPEC
 from slipway_builder.targets.service import TargetService
 from slipway_db import Database, MigrationSpec, bootstrap, migrate
 from slipway_kit.auth import ServiceSigner
+from slipway_kit.key_ring import KeyRing
 from slipway_kit.keys import generate_keypair, load_private
 from slipway_kit.logging import configure
 from slipway_kit.service import Supervisor
+from slipway_kit.vault import Vault
 from slipway_schemas.executions import CodeRef
 from slipway_schemas.inference.routing import RouterSync, TableChanges
 from slipway_schemas.inference.statuses import TargetKind
@@ -271,6 +273,7 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
     installation = uuid4().hex
     gateway.add_commit("c0ffee", {"server.py": SERVER})
     trusted = tmp_path / "trusted"
+    (tmp_path / "secret").write_bytes(os.urandom(32))
     for name in ("builder", "gateway"):
         generate_keypair(tmp_path / f"{name}.pem", trusted / f"{name}.pub.pem")
 
@@ -288,6 +291,7 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
                     "keys": {"private_key_file": tmp_path / "builder.pem", "trusted_keys_dir": trusted},
                     "neighbours": {"gateway": origin},
                     "http": {"internal_port": 0},
+                    "secret_key_file": tmp_path / "secret",
                     "work_dir": tmp_path / "work",
                     "docker": {
                         "installation": installation,
@@ -298,11 +302,12 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
                     **more,
                 }
             )
+            vault = Vault(KeyRing(settings.secret_key_file))
             supervisor = Supervisor([(SPEC, settings)])
             db = Database(settings.database.url.get_secret_value(), schema="builder", pool_size=1)
             async with db.transaction() as session:
-                target_id = await TargetService(session).ensure(
-                    "local", kind, "http://127.0.0.1:8001", ROUTER_TOKEN, {}
+                target_id = await TargetService(session, vault).ensure(
+                    "local", kind, "http://127.0.0.1:8001", ROUTER_TOKEN
                 )
             await db.close()
             token = ServiceSigner("gateway", load_private(tmp_path / "gateway.pem")).token("builder")

@@ -147,6 +147,7 @@ def service_settings(
         "builder": {
             **with_servers("builder"),
             "neighbours": neighbours,
+            "secret_key_file": str(home.secret("builder-secret-key")),
             "work_dir": str(home.serving / "builds"),
             "docker": {
                 "installation": hashlib.sha256(str(home.root).encode()).hexdigest()[:16],

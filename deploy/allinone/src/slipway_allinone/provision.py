@@ -16,7 +16,9 @@ from slipway_gateway.database import MIGRATIONS as GATEWAY
 from slipway_gateway.identity.domain import TokenKind
 from slipway_gateway.identity.service import AccountService, TokenService
 from slipway_kit.errors import NotFound
+from slipway_kit.key_ring import KeyRing
 from slipway_kit.keys import generate_keypair, read_pepper
+from slipway_kit.vault import Vault
 from slipway_logs.spec import MIGRATIONS as LOGS
 from slipway_scheduler.database import MIGRATIONS as SCHEDULER
 from slipway_scheduler.environments.service import EnvironmentService
@@ -130,4 +132,5 @@ async def local_target(builder: Database, home: Home, endpoints_url: str, kind: 
     """The deployment target that serves endpoints on this machine; its URL follows the command line."""
     token = home.secret("router-token").read_text()
     async with builder.transaction() as session:
-        return await TargetService(session).ensure(TARGET, kind, endpoints_url, token, {})
+        vault = Vault(KeyRing(home.secret("builder-secret-key")))
+        return await TargetService(session, vault).ensure(TARGET, kind, endpoints_url, token)

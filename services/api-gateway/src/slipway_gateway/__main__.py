@@ -12,15 +12,15 @@ import typer
 from slipway_db import Database
 from slipway_gateway.database import SCHEMA
 from slipway_gateway.identity.admin import Administration
-from slipway_gateway.secrets.keys import KeyRing
 from slipway_gateway.secrets.rotation import put_new_key, rotate
-from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.settings import GatewaySettings
 from slipway_gateway.spec import SPEC
 from slipway_kit.cli import service_cli
 from slipway_kit.errors import SlipwayError
+from slipway_kit.key_ring import KeyRing
 from slipway_kit.keys import KeyFileError
 from slipway_kit.settings import SettingsError
+from slipway_kit.vault import Vault
 
 T = TypeVar("T")
 

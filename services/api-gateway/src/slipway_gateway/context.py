@@ -29,17 +29,17 @@ from slipway_gateway.identity.service import AccountService, LoginService, Token
 from slipway_gateway.identity.usage import TokenUsage
 from slipway_gateway.inference.services import InferenceServices
 from slipway_gateway.projects.service import ProjectService
-from slipway_gateway.secrets.keys import KeyRing
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.settings import GatewaySettings
 from slipway_gateway.v0.urls import origin_of
 from slipway_gateway.variables.service import VariableService
 from slipway_kit.auth import AttemptVerifier, ServiceSigner, ServiceVerifier
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.http import Neighbour
+from slipway_kit.key_ring import KeyRing
 from slipway_kit.keys import KeyFileError, load_private, load_trusted, read_pepper
 from slipway_kit.metrics import ServiceMetrics
+from slipway_kit.vault import Vault
 from slipway_storage import ObjectStore, open_store
 
 

@@ -20,11 +20,14 @@ from slipway_builder.database import MIGRATIONS, SCHEMA
 from slipway_builder.deployments.service import DeploymentService
 from slipway_builder.endpoints.service import EndpointService
 from slipway_builder.images.builders.docker_engine import Engine
+from slipway_builder.images.for_targets import BuildersOfTargets
+from slipway_builder.images.options import BuilderOptions
 from slipway_builder.keys.service import KeyService
 from slipway_builder.materials import MaterialsClient
 from slipway_builder.observe.service import ObserveService
 from slipway_builder.routing.desk import RoutingDesk
 from slipway_builder.settings import BuilderSettings, DockerTargetSettings
+from slipway_builder.targets.docker.images import HostImages
 from slipway_builder.targets.docker.target import DockerTarget
 from slipway_builder.targets.pool import TargetPool
 from slipway_builder.targets.process.target import ProcessTarget
@@ -36,10 +39,12 @@ from slipway_kit.auth import ACTOR_HEADER, ServiceSigner, ServiceVerifier
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.errors import SlipwayError
 from slipway_kit.http import Neighbour
+from slipway_kit.key_ring import KeyRing
 from slipway_kit.keys import load_private, load_trusted
 from slipway_kit.logging import get_logger
 from slipway_kit.metrics import ServiceMetrics
 from slipway_kit.transfer import ClientSession, transfer_session
+from slipway_kit.vault import Vault
 from slipway_schemas.inference.statuses import TargetKind
 
 NAME = "builder"
@@ -52,6 +57,7 @@ class Factory:
     db: Database
     desk: RoutingDesk
     pool: TargetPool
+    vault: Vault
     clock: Clock
 
     @property
@@ -81,7 +87,7 @@ class Factory:
 
     def targets(self, session: AsyncSession) -> TargetService:
         """Use cases of targets."""
-        return TargetService(session)
+        return TargetService(session, self.vault)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class BuilderContext:
     verifier: ServiceVerifier
     materials: MaterialsClient
     transfers: ClientSession
-    engine: Engine
+    builders: BuildersOfTargets
     factory: Factory
     clock: Clock
     metrics: ServiceMetrics
@@ -125,13 +131,17 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
             stack.push_async_callback(ProcessTarget(settings.process.home).end_all)
         if settings.docker is not None and settings.docker.ends_with_builder:
             stack.push_async_callback(_end_containers, settings.docker)
-        pool = TargetPool(_of_this_installation(settings))
+        vault = Vault(KeyRing(settings.secret_key_file, settings.older_secret_keys_dir))
+        pool = TargetPool(_of_this_installation(settings), vault)
         stack.push_async_callback(pool.aclose)
         engine = Engine(
             settings.docker.socket if settings.docker else Path("/var/run/docker.sock"),
             settings.docker.network if settings.docker else "",
         )
         stack.push_async_callback(engine.aclose)
+        options = BuilderOptions(work_dir=settings.work_dir)
+        builders = BuildersOfTargets(db, pool, HostImages(engine, settings.work_dir), options)
+        stack.push_async_callback(builders.aclose)
         settings.work_dir.mkdir(parents=True, exist_ok=True)
         doorbell = Doorbell(db)
         yield BuilderContext(
@@ -142,8 +152,8 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
             verifier=verifier,
             materials=MaterialsClient(gateway),
             transfers=transfers,
-            engine=engine,
-            factory=Factory(db, RoutingDesk(db, doorbell, clock), pool, clock),
+            builders=builders,
+            factory=Factory(db, RoutingDesk(db, doorbell, clock), pool, vault, clock),
             clock=clock,
             metrics=ServiceMetrics(CollectorRegistry(), NAME),
             health=HealthBoard(NAME, version("slipway-inference-builder"), db, clock),

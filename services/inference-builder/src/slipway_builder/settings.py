@@ -46,6 +46,10 @@ class BuilderSettings(ServiceSettings):
     redis: RedisSettings
     keys: KeySettings
     neighbours: NeighbourSettings = NeighbourSettings()
+    secret_key_file: Path
+    """32 random bytes, raw or in hex: settings of targets are encrypted with it."""
+    older_secret_keys_dir: Path | None = None
+    """Keys that are only read with."""
     work_dir: Path
     """Where the code of a version lies while its image is built."""
     builds: int = Field(default=2, ge=1, le=64)

@@ -13,13 +13,11 @@ from slipway_builder.endpoints.api import router as endpoints_router
 from slipway_builder.endpoints.loops import TargetLoop
 from slipway_builder.images.api import router as images_router
 from slipway_builder.images.building import ImageBuilds
-from slipway_builder.images.for_targets import BuildersOfTargets
 from slipway_builder.keys.api import router as keys_router
 from slipway_builder.observe.loops import ForgetCountsLoop
 from slipway_builder.routing.api import router as routers_router
 from slipway_builder.settings import BuilderSettings
 from slipway_builder.targets.api import router as targets_router
-from slipway_builder.targets.docker.images import HostImages
 from slipway_builder.versions.api import router as versions_router
 from slipway_db import LoopRunner, described_only, health_router, sessions
 from slipway_events import EventConsumer
@@ -81,7 +79,7 @@ def background(context: BuilderContext) -> Sequence[BackgroundTask]:
         context.doorbell,
         context.materials,
         context.transfers,
-        BuildersOfTargets(db, factory.pool, HostImages(context.engine, context.settings.work_dir)),
+        context.builders,
         context.settings.work_dir,
         context.clock,
     )

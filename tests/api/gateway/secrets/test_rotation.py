@@ -9,12 +9,12 @@ from sqlalchemy import text
 from slipway_gateway.context import Factory, GatewayContext
 from slipway_gateway.data.opening import secret_place
 from slipway_gateway.secrets import rotation
-from slipway_gateway.secrets.keys import KeyRing
 from slipway_gateway.secrets.rotation import put_new_key, rotate
-from slipway_gateway.secrets.vault import HEADER_BYTES, Vault, VaultError
 from slipway_gateway.settings import GatewaySettings
 from slipway_kit.ids import new_id
+from slipway_kit.key_ring import KeyRing
 from slipway_kit.keys import KeyFileError
+from slipway_kit.vault import HEADER_BYTES, Vault, VaultError
 
 
 @pytest.fixture

@@ -21,11 +21,11 @@ from slipway_gateway.code.tables import CommitRow
 from slipway_gateway.code.yaml_reader import YamlReader, YamlResult
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.settings import GatewaySettings
 from slipway_kit.clock import Clock
 from slipway_kit.errors import Invalid, SlipwayError, Unavailable
 from slipway_kit.logging import get_logger
+from slipway_kit.vault import Vault
 from slipway_schemas.events import CommitArchived
 from slipway_storage import ObjectStore
 

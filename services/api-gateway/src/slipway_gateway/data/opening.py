@@ -8,8 +8,8 @@ from pydantic import SecretStr
 from slipway_db import Database
 from slipway_gateway.data.domain import ConnectedStore
 from slipway_gateway.data.store.stores import StoreStore
-from slipway_gateway.secrets.vault import Vault
 from slipway_kit.errors import NotFound
+from slipway_kit.vault import Vault
 from slipway_storage import ObjectStore, open_store
 from slipway_storage.config import S3StoreConfig
 

@@ -9,7 +9,7 @@ from slipway_gateway.data.opening import Stores
 from slipway_gateway.data.service import DatumService
 from slipway_gateway.data.stores import StoreService
 from slipway_gateway.data.uploads import UploadService
-from slipway_gateway.secrets.vault import Vault
+from slipway_kit.vault import Vault
 from slipway_storage import ObjectStore
 
 

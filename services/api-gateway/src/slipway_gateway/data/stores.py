@@ -16,9 +16,9 @@ from slipway_gateway.data.store.stores import StoreStore
 from slipway_gateway.identity.domain import User
 from slipway_gateway.paging import Page, PageRequest
 from slipway_gateway.projects.store import ProjectStore
-from slipway_gateway.secrets.vault import Vault
 from slipway_kit.errors import Invalid, NotFound, SlipwayError
 from slipway_kit.ids import new_id
+from slipway_kit.vault import Vault
 
 _TEST_SECONDS = 15.0
 _TEST_KEY = "slipway-connection-test"

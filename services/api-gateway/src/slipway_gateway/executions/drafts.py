@@ -23,11 +23,11 @@ from slipway_gateway.paging import PageRequest
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.projects.store import ProjectStore
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.variables.domain import VariableGroup
 from slipway_gateway.variables.references import inherited_by, of_group
 from slipway_gateway.variables.store import VariableStore
 from slipway_kit.errors import FieldProblem, Invalid, NotFound
+from slipway_kit.vault import Vault
 from slipway_schemas.executions import ExecutionDraft, ExecutionSpec
 
 

@@ -17,8 +17,8 @@ from slipway_gateway.executions.inputs import store_of
 from slipway_gateway.executions.restart import RestartStore
 from slipway_gateway.executions.tokens import SCHEME, ExecutionTokens
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.secrets.vault import Vault
 from slipway_kit.errors import Conflict
+from slipway_kit.vault import Vault
 from slipway_schemas.attempts import (
     Materials,
     MaterialsRequest,

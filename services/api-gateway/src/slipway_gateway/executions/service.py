@@ -16,10 +16,10 @@ from slipway_gateway.identity.domain import User
 from slipway_gateway.paging import Page, PageRequest
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.projects.store import ProjectStore
-from slipway_gateway.secrets.vault import Vault
 from slipway_kit.errors import Conflict, Invalid, NotFound
 from slipway_kit.http import Neighbour
 from slipway_kit.ids import new_id
+from slipway_kit.vault import Vault
 from slipway_schemas.executions import (
     ExecutionCreated,
     ExecutionDraft,

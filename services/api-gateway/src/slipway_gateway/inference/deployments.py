@@ -22,9 +22,9 @@ from slipway_gateway.paging import Page, PageRequest
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.projects.store import ProjectStore
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.secrets.vault import Vault
 from slipway_kit.errors import Invalid, NotFound
 from slipway_kit.http import Neighbour
+from slipway_kit.vault import Vault
 from slipway_schemas.inference.versions import (
     AliasMove,
     AliasMoved,

@@ -24,10 +24,10 @@ from slipway_gateway.inference.view_v0 import build_metadata
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.projects.store import ProjectStore
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.variables.references import inherited_by
 from slipway_gateway.variables.store import VariableStore
 from slipway_kit.errors import Invalid, NotFound
+from slipway_kit.vault import Vault
 from slipway_schemas.inference.versions import EndpointDraft, EndpointFile, VersionDraft
 
 

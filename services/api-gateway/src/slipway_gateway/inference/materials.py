@@ -8,8 +8,8 @@ from slipway_gateway.data.service import DatumService
 from slipway_gateway.data.store.datums import DatumStore
 from slipway_gateway.executions.drafts import Snapshots
 from slipway_gateway.secrets.service import SecretService
-from slipway_gateway.secrets.vault import Vault
 from slipway_kit.errors import Conflict
+from slipway_kit.vault import Vault
 from slipway_schemas.attempts import CodeArchive
 from slipway_schemas.inference.versions import FileMaterial, InferenceMaterials, InferenceMaterialsRequest
 

@@ -12,10 +12,10 @@ from slipway_gateway.inference.keys import KeyService, TargetService
 from slipway_gateway.inference.materials import InferenceMaterialsService
 from slipway_gateway.inference.trial import TrialService
 from slipway_gateway.inference.versions import VersionService
-from slipway_gateway.secrets.vault import Vault
 from slipway_gateway.settings import GatewaySettings
 from slipway_kit.clock import Clock
 from slipway_kit.http import Neighbour
+from slipway_kit.vault import Vault
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 from slipway_db import Database
 from slipway_gateway.data.opening import secret_place
 from slipway_gateway.data.store.stores import StoreStore
-from slipway_gateway.secrets.keys import KEY_BYTES, read_key
 from slipway_gateway.secrets.service import place_of
 from slipway_gateway.secrets.store import SecretStore
-from slipway_gateway.secrets.vault import Vault
+from slipway_kit.key_ring import KEY_BYTES, read_key
+from slipway_kit.vault import Vault
 
 BATCH = 200
 

@@ -5,8 +5,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_gateway.secrets.store import SecretStore
-from slipway_gateway.secrets.vault import Vault
 from slipway_kit.errors import NotFound
+from slipway_kit.vault import Vault
 
 
 class SecretService:

@@ -7,9 +7,9 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from slipway_gateway.secrets.keys import KEY_ID_LENGTH
 from slipway_gateway.secrets.tables import SecretRow
-from slipway_gateway.secrets.vault import HEADER_BYTES
+from slipway_kit.key_ring import KEY_ID_LENGTH
+from slipway_kit.vault import HEADER_BYTES
 
 
 class SecretStore:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from slipway_builder.context import Services
 from slipway_builder.targets.store import TargetStore
 from slipway_db import Read, Transaction
+from slipway_kit.ids import new_id
 from slipway_schemas.inference.versions import TargetChecks, TargetCheckView, TargetCreated, TargetDraft, TargetView
 
 router = APIRouter(prefix="/internal/v1/targets", tags=["targets"])
@@ -24,6 +25,7 @@ async def targets(session: Read) -> list[TargetView]:
 @router.post("", status_code=201, responses={409: {}})
 async def create(draft: TargetDraft, session: Transaction, services: Services) -> TargetCreated:
     """Add a target."""
+    services.pool.make(new_id(), draft.kind, draft.settings)  # refuses what cannot be used
     return await services.targets(session).create(draft)
 
 

@@ -1,13 +1,16 @@
 """The open connections to targets of one builder process."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
 from slipway_builder.targets.protocol import Target
+from slipway_builder.targets.sealing import unseal
 from slipway_builder.targets.store import Target as TargetRecord
+from slipway_kit.errors import Unavailable
 from slipway_kit.registry import Registry
+from slipway_kit.vault import Vault
+from slipway_schemas.inference.statuses import TargetKind
 
 TargetFactory = Callable[[UUID, Mapping[str, Any], Mapping[str, Any]], Target]
 """Opens a target: its id, its settings, and what the installation adds to targets of its kind."""
@@ -18,25 +21,34 @@ GROUP = "slipway.providers.target"
 class TargetPool:
     """Opens each target once, and again when its settings change."""
 
-    def __init__(self, local: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, local: Mapping[str, Mapping[str, Any]], vault: Vault) -> None:
         """`local`: settings by kind that belong to this installation, such as directories."""
         self._local = local
+        self._vault = vault
         self._registry: Registry[TargetFactory] = Registry(GROUP)
-        self._open: dict[UUID, tuple[str, Target]] = {}
+        self._open: dict[UUID, tuple[bytes, Target]] = {}
         self._stale: list[Target] = []
 
     def open(self, record: TargetRecord) -> Target:
-        """The target of a row. Raises `NotFound` or `Unavailable` when this installation lacks its kind."""
-        stamp = json.dumps([record.kind, record.settings], sort_keys=True)
+        """The target of a row. Raises `Unavailable` when this installation lacks its kind, `Invalid`, `VaultError`."""
         known = self._open.get(record.id)
         if known is not None:
-            if known[0] == stamp:
+            if known[0] == record.settings:
                 return known[1]
             self._stale.append(known[1])
-        factory = self._registry.get(record.kind)
-        target = factory(record.id, record.settings, self._local.get(record.kind, {}))
-        self._open[record.id] = (stamp, target)
+        target = self.make(record.id, record.kind, self.settings(record))
+        self._open[record.id] = (record.settings, target)
         return target
+
+    def make(self, target_id: UUID, kind: TargetKind, settings: Mapping[str, Any]) -> Target:
+        """A target by its settings; raises what `open` does."""
+        if kind not in self._local:
+            raise Unavailable(f"This installation is not set up for deployment targets of the kind {kind}.")
+        return self._registry.get(kind)(target_id, settings, self._local[kind])
+
+    def settings(self, record: TargetRecord) -> dict[str, Any]:
+        """The settings of a row. Raises `VaultError`."""
+        return unseal(self._vault, record.id, record.settings)
 
     async def aclose(self) -> None:
         """Let go of all."""

@@ -1,16 +1,18 @@
 """Use cases of targets."""
 
 import hashlib
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from slipway_builder.targets.sealing import seal
 from slipway_builder.targets.store import Target, TargetStore
 from slipway_db import unique_violation
 from slipway_kit.auth import new_secret_token
 from slipway_kit.errors import Conflict, NotFound
+from slipway_kit.ids import new_id
+from slipway_kit.vault import Vault
 from slipway_schemas.inference.statuses import TargetKind
 from slipway_schemas.inference.versions import TargetCreated, TargetDraft
 
@@ -18,21 +20,23 @@ from slipway_schemas.inference.versions import TargetCreated, TargetDraft
 class TargetService:
     """Works in the transaction of the session that it is given."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, vault: Vault) -> None:
         self._session = session
         self._store = TargetStore(session)
+        self._vault = vault
 
     async def create(self, draft: TargetDraft) -> TargetCreated:
         """Add a target. Raises `Conflict` when the name is taken or there is a default one already."""
-        token = new_secret_token()
+        token, target_id = new_secret_token(), new_id()
         try:
             async with self._session.begin_nested():
-                target_id = await self._store.insert(
+                await self._store.insert(
+                    target_id,
                     name=draft.name,
                     kind=draft.kind,
                     public_url=draft.public_url.rstrip("/"),
                     is_default=draft.is_default,
-                    settings=draft.settings,
+                    settings=seal(self._vault, target_id, draft.settings),
                     router_token_hash=_hash(token),
                 )
         except IntegrityError as error:
@@ -53,30 +57,26 @@ class TargetService:
             raise NotFound(f"There is no deployment target {target_id}.")
         return target
 
-    async def ensure(
-        self, name: str, kind: TargetKind, public_url: str, router_token: str, settings: dict[str, Any]
-    ) -> UUID:
+    async def ensure(self, name: str, kind: TargetKind, public_url: str, router_token: str) -> UUID:
         """The target of an installation on one machine: made at the first start, kept in line at later ones.
 
         Its kind stays what it was: what its endpoints are made of cannot be served by another kind.
         """
         for target in await self._store.all():
             if target.name == name:
-                await self._store.update(
-                    target.id,
-                    public_url=public_url,
-                    router_token_hash=_hash(router_token),
-                    settings=settings,
-                )
+                await self._store.update(target.id, public_url=public_url, router_token_hash=_hash(router_token))
                 return target.id
-        return await self._store.insert(
+        target_id = new_id()
+        await self._store.insert(
+            target_id,
             name=name,
             kind=kind,
             public_url=public_url,
             is_default=True,
-            settings=settings,
+            settings=seal(self._vault, target_id, {}),
             router_token_hash=_hash(router_token),
         )
+        return target_id
 
 
 def _hash(token: str) -> str:

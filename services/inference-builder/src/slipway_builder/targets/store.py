@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_builder.targets.tables import TargetRow
 from slipway_db import leases
-from slipway_kit.ids import new_id
 from slipway_schemas.inference.statuses import TargetKind
 
 
@@ -23,7 +22,8 @@ class Target:
     kind: TargetKind
     public_url: str
     is_default: bool
-    settings: dict[str, Any]
+    settings: bytes
+    """As the vault has sealed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,16 @@ class TargetStore:
 
     async def insert(
         self,
+        target_id: UUID,
         *,
         name: str,
         kind: TargetKind,
         public_url: str,
         is_default: bool,
-        settings: dict[str, Any],
+        settings: bytes,
         router_token_hash: str,
-    ) -> UUID:
+    ) -> None:
         """Add a target. Raises IntegrityError when its name is taken, or there is a default one already."""
-        target_id = new_id()
         await self._session.execute(
             insert(TargetRow).values(
                 id=target_id,
@@ -84,7 +84,6 @@ class TargetStore:
                 problem="",
             )
         )
-        return target_id
 
     async def update(self, target_id: UUID, **values: Any) -> None:
         """Set columns."""

@@ -1,7 +1,6 @@
 """Table of deployment targets."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -25,7 +24,8 @@ class TargetRow(LeaseColumns, BuilderBase):
     kind: Mapped[str]
     public_url: Mapped[str]
     is_default: Mapped[bool]
-    settings: Mapped[dict[str, Any]]
+    settings: Mapped[bytes]
+    """Encrypted as a whole, because clusters and registries have credentials in them."""
     routing_revision: Mapped[int] = mapped_column(BIG)
     """Revision of the routing table; its row lock puts the changes of a target into one order."""
     router_token_hash: Mapped[str]

@@ -61,7 +61,7 @@ def _targets() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("public_url", sa.Text(), nullable=False),
         sa.Column("is_default", sa.Boolean(), nullable=False),
-        sa.Column("settings", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("settings", sa.LargeBinary(), nullable=False),
         sa.Column("routing_revision", sa.BigInteger(), nullable=False),
         sa.Column("router_token_hash", sa.Text(), nullable=False),
         sa.Column("next_look_at", sa.DateTime(timezone=True), nullable=False),

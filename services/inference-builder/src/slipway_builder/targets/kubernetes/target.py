@@ -185,7 +185,7 @@ class KubernetesTarget:
 def open_target(target_id: UUID, settings: Mapping[str, Any], local: Mapping[str, Any]) -> KubernetesTarget:
     """The factory of the kind. Raises `Invalid` for settings that cannot be used."""
     try:
-        found = KubernetesTargetSettings.model_validate(settings)
+        found = KubernetesTargetSettings.model_validate(settings.get("cluster", {}))
     except ValidationError as error:
         raise invalid_from_validation(error.errors()) from error
     return KubernetesTarget(found, str(target_id), bytes.fromhex(local["key"]), SystemClock())

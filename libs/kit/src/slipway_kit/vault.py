@@ -5,8 +5,8 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from slipway_gateway.secrets.keys import KEY_BYTES, KEY_ID_LENGTH, Key, KeyRing
 from slipway_kit.errors import SlipwayError
+from slipway_kit.key_ring import KEY_BYTES, KEY_ID_LENGTH, Key, KeyRing
 
 _NONCE_BYTES = 12
 _WRAPPED_BYTES = KEY_BYTES + 16
@@ -57,7 +57,7 @@ class Vault:
         if key is None:
             raise VaultError(
                 f"A secret was encrypted with key {key_id!r}, which no key file of this installation holds. "
-                "Give the gateway the key file that belongs to this database."
+                "Give the service the key file that belongs to this database."
             )
         nonce_end = HEADER_BYTES + _NONCE_BYTES
         try:

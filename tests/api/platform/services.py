@@ -149,6 +149,7 @@ def _settings(services: Services, valkey_url: str) -> list[tuple[Any, Any]]:
             **{key: value for key, value in common("builder").items() if key != "token_pepper_file"},
             "neighbours": neighbours,
             "work_dir": home / "builds",
+            "secret_key_file": home / "kek",
             "process": {"home": home / "serving", "ends_with_builder": True, "hidden": [home]},
         }
     )

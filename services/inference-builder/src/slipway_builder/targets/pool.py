@@ -7,7 +7,7 @@ from uuid import UUID
 from slipway_builder.targets.protocol import Target
 from slipway_builder.targets.sealing import unseal
 from slipway_builder.targets.store import Target as TargetRecord
-from slipway_kit.errors import Unavailable
+from slipway_kit.errors import Invalid
 from slipway_kit.registry import Registry
 from slipway_kit.vault import Vault
 from slipway_schemas.inference.statuses import TargetKind
@@ -30,7 +30,7 @@ class TargetPool:
         self._stale: list[Target] = []
 
     def open(self, record: TargetRecord) -> Target:
-        """The target of a row. Raises `Unavailable` when this installation lacks its kind, `Invalid`, `VaultError`."""
+        """The target of a row. Raises `Invalid` when this installation lacks its kind, `VaultError`."""
         known = self._open.get(record.id)
         if known is not None:
             if known[0] == record.settings:
@@ -43,7 +43,7 @@ class TargetPool:
     def make(self, target_id: UUID, kind: TargetKind, settings: Mapping[str, Any]) -> Target:
         """A target by its settings; raises what `open` does."""
         if kind not in self._local:
-            raise Unavailable(f"This installation is not set up for deployment targets of the kind {kind}.")
+            raise Invalid(f"This installation is not set up for deployment targets of the kind {kind}.", field="kind")
         return self._registry.get(kind)(target_id, settings, self._local[kind])
 
     def settings(self, record: TargetRecord) -> dict[str, Any]:

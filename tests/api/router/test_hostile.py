@@ -27,6 +27,7 @@ async def test_no_request_hides_in_another(site: Site) -> None:
     hidden = request("GET", f"{site.path('closed')}/hidden", "X-Api-Key: none")
     post = f"POST {site.path('open')}/echo HTTP/1.1\r\nHost: a\r\n".encode()
     length, zero = f"Content-Length: {len(hidden) + 5}\r\n".encode(), b"0\r\n\r\n"
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
     attempts = {
         "CL.TE": post + length + b"Transfer-Encoding: chunked\r\n\r\n" + zero + hidden,
         "TE.CL": post + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + zero + hidden,
@@ -42,6 +43,8 @@ async def test_no_request_hides_in_another(site: Site) -> None:
         "bare LF": post + b"X: a\nContent-Length: 5\r\n\r\n" + zero + hidden,
         "dropped length": post + b"Connection: Content-Length\r\n" + length + b"\r\n" + zero + hidden,
         "h2c": post.replace(b"POST", b"GET") + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + hidden,
+        "upgrade with chunks": post + upgrade + b"Transfer-Encoding: chunked\r\n\r\n" + zero + hidden,
+        "upgrade with length": post + upgrade + length + b"\r\n" + zero + hidden,
         "websocket": request(
             "GET", f"{site.path('open')}/echo", "Connection: Upgrade", "Upgrade: websocket",
             "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",

@@ -172,6 +172,26 @@ async def test_large_files_are_layers_of_their_own_and_stay(
     assert same == [True, True, False, True, True, True]
 
 
+async def test_a_file_that_the_registry_has_is_not_read_again(builder: AppendBuilder, requests: Requests) -> None:
+    data = os.urandom(200_000)
+    opened: list[int] = []
+
+    def open_file() -> AsyncIterator[bytes]:
+        opened.append(1)
+        return source.open()
+
+    source = file_source("model.bin", data)
+    counted = replace(source, open=open_file)
+    first = requests.make(files=(counted,))
+    await builder.build(first, _quiet)
+    other_code = requests.make(files=(counted,), code={"serve.sh": b"other"}, repository=first.repository)
+    built = await builder.build(other_code, _quiet)
+    assert len(opened) == 1
+    assert built.pushed < 100_000
+    await builder.build(requests.make(files=(counted,)), _quiet)
+    assert len(opened) == 2
+
+
 async def test_a_base_from_another_registry_is_copied_once(
     builder: AppendBuilder,
     requests: Requests,

@@ -18,13 +18,14 @@ from slipway_builder.images.builders.append import AppendBuilder
 from slipway_builder.images.builders.docker import DockerBuilder
 from slipway_builder.images.builders.docker_engine import LABEL
 from slipway_builder.images.options import BuilderOptions
-from slipway_builder.images.protocol import BuildError, BuiltImage
+from slipway_builder.images.protocol import BuildError, BuiltImage, ImageRequest
 from slipway_builder.images.registry.client import RegistryClient
 from slipway_builder.images.registry.manifests import OCI_MANIFEST, canonical_json, digest_of
+from slipway_kit.errors import Unavailable
 from slipway_schemas.inference.versions import EndpointSpec
 from slipway_testing.conformance.image_builder import ImageBuilderConformance
 from slipway_testing.groups import TEST_IMAGE
-from slipway_testing.image_requests import DOCUMENT, Requests, access_to, file_source, push_saved
+from slipway_testing.image_requests import DOCUMENT, Requests, access_to, busybox_layer, file_source, push_saved
 from slipway_testing.registries import Registry
 from tests.api.builder.images.conftest import LookInto
 
@@ -37,7 +38,6 @@ async def builder(options: BuilderOptions) -> AsyncIterator[DockerBuilder]:
     made = DockerBuilder(replace(options, docker_network=network))
     yield made
     await made.aclose()
-    assert not _docker("ps", "-aq", "--filter", f"label={LABEL}")
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,11 @@ async def test_a_requirement_that_does_not_install_is_named(
     builder: DockerBuilder, requests: Requests, python_base: str
 ) -> None:
     code = {"requirements.txt": b"six\nno-such-distribution-by-slipway==9.9\n"}
+    request = requests.make(code=code, base=python_base)
     with pytest.raises(BuildError, match=r"because of no-such-distribution-by-slipway==9\.9") as caught:
-        await builder.build(requests.make(code=code, base=python_base), _quiet)
+        await builder.build(request, _quiet)
     assert "pip said" in caught.value.message
+    assert not _containers(request)
 
 
 async def test_an_image_without_pip_is_named(builder: DockerBuilder, requests: Requests, base: str) -> None:
@@ -129,7 +131,7 @@ async def test_an_image_without_pip_is_named(builder: DockerBuilder, requests: R
 async def test_a_cancelled_installation_leaves_no_container(
     builder: DockerBuilder, requests: Requests, python_base: str
 ) -> None:
-    """A source distribution that never ends its build; the fixture looks for what is left."""
+    """A source distribution that never ends its build."""
     backend = b"import time\ntime.sleep(600)\n"
     code = {"requirements.txt": b"./slow\n", "slow/slow.py": backend, "slow/pyproject.toml": _SLOW_PROJECT}
     started = asyncio.Event()
@@ -138,27 +140,43 @@ async def test_a_cancelled_installation_leaves_no_container(
         if "Getting requirements to build wheel" in line:
             started.set()
 
-    task = asyncio.create_task(builder.build(requests.make(code=code, base=python_base), listen))
+    request = requests.make(code=code, base=python_base)
+    task = asyncio.create_task(builder.build(request, listen))
     async with asyncio.timeout(60):
         await started.wait()
-    assert _docker("ps", "-q", "--filter", f"label={LABEL}")
+    assert _containers(request)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert not _containers(request)
 
 
-async def test_a_base_that_only_the_engine_has(builder: DockerBuilder, requests: Requests, base: str) -> None:
+async def test_a_base_that_only_the_engine_has(builder: DockerBuilder, requests: Requests, tmp_path: Path) -> None:
     local = f"slipway-test/only-here-{os.getpid()}:1"
-    _docker("pull", "-q", base)
-    _docker("tag", base, local)
+    (tmp_path / "root.tar").write_bytes(busybox_layer({"etc/here": str(os.getpid()).encode()}))
+    _docker("import", str(tmp_path / "root.tar"), local)
     try:
         lines: list[str] = []
         built = await builder.build(requests.make(base=local), lines.append)
-        assert any("its copy is taken" in line for line in lines)
+        assert any("came from no registry" in line for line in lines)
         again = await builder.build(requests.make(base=local), _quiet)
         assert built.digest == again.digest
     finally:
         _docker("rmi", local)
+
+
+async def test_what_the_engine_once_pulled_is_not_given_away(
+    builder: DockerBuilder, requests: Requests, base: str
+) -> None:
+    """Another user's private image may lie in the engine; its name must not be enough to get it."""
+    local = f"slipway-test/pulled-{os.getpid()}:1"
+    _docker("pull", "-q", base)
+    _docker("tag", base, local)
+    try:
+        with pytest.raises((BuildError, Unavailable)):
+            await builder.build(requests.make(base=local), _quiet)
+    finally:
+        _docker("rmi", local, base)
 
 
 @pytest.mark.parametrize("kind", ["append", "docker"])
@@ -222,6 +240,11 @@ _SLOW_PROJECT = b'[build-system]\nrequires = []\nbuild-backend = "slow"\nbackend
 
 def _wsgi(spec: object) -> object:
     return spec.model_copy(update={"wsgi": "app:app", "server_command": ()})  # type: ignore[attr-defined]
+
+
+def _containers(request: ImageRequest) -> str:
+    """What the engine has of this build."""
+    return _docker("ps", "-aq", "--filter", f"label={LABEL}={request.image_id}")
 
 
 def _docker(*arguments: str) -> str:

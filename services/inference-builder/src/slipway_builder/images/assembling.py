@@ -21,6 +21,7 @@ from slipway_builder.images.protocol import (
     HOME_DIRECTORY,
     METADATA_FILE,
     WORK_DIRECTORY,
+    BuildError,
     BuildLog,
     BuiltImage,
     FileSource,
@@ -35,7 +36,7 @@ from slipway_builder.images.registry.bases import (
     together,
 )
 from slipway_builder.images.registry.client import RegistryClient
-from slipway_builder.images.registry.errors import BlobUnknown, ImageDenied, RegistryRefused
+from slipway_builder.images.registry.errors import BlobUnknown, RegistryRefused
 from slipway_builder.images.registry.manifests import OCI_MANIFEST, Descriptor, digest_of
 from slipway_builder.images.registry.pool import RegistryPool
 from slipway_builder.images.registry.references import ImageReference, canonical_host
@@ -50,9 +51,11 @@ _OWN_LAYER_BYTES: Final = 8 * 1024 * 1024
 """Files from this size on get a layer each, so that a node keeps a model when only another one changes."""
 _MOST_FILE_LAYERS: Final = 32
 """Engines take 127 layers in all."""
+_REMEMBERED_LAYERS: Final = 1000
 _MEGABYTE: Final = 1_000_000
 _TELL_EVERY_BYTES: Final = 250 * _MEGABYTE
 
+FileKeys = tuple[tuple[PurePosixPath, int, str | None], ...]
 PlacedFiles = Sequence[tuple[PurePosixPath, FileSource]]
 
 
@@ -107,6 +110,7 @@ class Assembler:
         self._options = options
         self._registries = RegistryPool(options.egress)
         self._copies = BaseCopies()
+        self._sent: dict[FileKeys, Layer] = {}
 
     async def aclose(self) -> None:
         """Close the connections to registries."""
@@ -129,7 +133,10 @@ class Assembler:
         prefix, slash, _ = job.request.repository.rpartition("/")
         inside = slash and reference.repository.startswith(prefix + slash)
         if inside and reference.host == canonical_host(job.request.registry.host):
-            raise ImageDenied(f"{reference} is an image of this platform's own; take the base that it was built from.")
+            raise BuildError(
+                f"{reference} is an image of this platform's own; take the base that it was built from.",
+                code="image_denied",
+            )
         return await self.find_own(job, reference)
 
     async def find_own(self, job: Job, reference: ImageReference) -> Base:
@@ -173,8 +180,11 @@ class Assembler:
         lower = [written.pop(0)] if job.request.spec.wsgi is not None else []
         lower += [dependencies] if dependencies is not None else []
         with job.watch.step("push"):
-            sent = [await _send_files(job, some) for some in _grouped(contents.files)]
-            pushed += sum(one.descriptor.size for one in sent)
+            sent = []
+            for some in _grouped(contents.files):
+                layer, size = await self._send_files(job, some)
+                sent.append(layer)
+                pushed += size
             layers = [*(one.layer for one in lower), *sent, *(one.layer for one in written)]
             document = extend_config(config, layers, job.request.spec)
             raw = make_manifest(
@@ -199,6 +209,24 @@ class Assembler:
         )
         job.log(f"Pushed {built.reference} ({pushed / _MEGABYTE:.1f} MB sent in {built.seconds['total']:.1f} s)")
         return built
+
+    async def _send_files(self, job: Job, files: PlacedFiles) -> tuple[Layer, int]:
+        """One layer of chosen files, from their store to the registry, and the bytes sent.
+
+        A layer that this builder has sent before is not read again while the repository has it.
+        """
+        keys = tuple((path, file.size, file.sha256) for path, file in files)
+        known = self._sent.get(keys)
+        if known is not None and await job.registry.has_blob(job.request.repository, known.descriptor.digest):
+            job.log(f"The registry has {known.about} already")
+            return known, 0
+        layer = FileLayer([(WORK_PATH / path, source) for path, source in files], _progress(files, job.log))
+        await job.registry.upload_stream(job.request.repository, layer.chunks(), lambda: layer.layer.descriptor.digest)
+        if all(file.sha256 is not None for _, file in files):
+            while len(self._sent) >= _REMEMBERED_LAYERS:
+                self._sent.pop(next(iter(self._sent)))
+            self._sent[keys] = layer.layer
+        return layer.layer, layer.layer.descriptor.size
 
 
 def _write_layers(job: Job, contents: Contents) -> list[WrittenLayer]:
@@ -229,13 +257,6 @@ def _unpack(job: Job) -> Contents:
 async def _mount(job: Job, base: Base) -> int:
     with job.watch.step("mount"):
         return await mount_layers(base, job.request.repository)
-
-
-async def _send_files(job: Job, files: PlacedFiles) -> Layer:
-    """One layer of chosen files, from their store to the registry."""
-    layer = FileLayer([(WORK_PATH / path, source) for path, source in files], _progress(files, job.log))
-    await job.registry.upload_stream(job.request.repository, layer.chunks(), lambda: layer.layer.descriptor.digest)
-    return layer.layer
 
 
 async def _send(job: Job, written: WrittenLayer) -> int:

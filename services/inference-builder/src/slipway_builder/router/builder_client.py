@@ -40,6 +40,11 @@ class BuilderClient:
         self._token_file = token_file
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
+    @property
+    def connected(self) -> bool:
+        """Whether the next call goes over the connection of the last one: to the builder that answered it."""
+        return self._streams is not None and not self._streams[0].at_eof()
+
     async def sync(self, body: RouterSync) -> TableChanges:
         """Say what this router has and wait for what is new. Raises `BuilderAway`."""
         try:
@@ -76,7 +81,7 @@ class BuilderClient:
             f"POST {self._path} HTTP/1.1\r\nHost: {self._authority}\r\nAuthorization: Bearer {token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         )
-        if self._streams is None or self._streams[0].at_eof():
+        if self._streams is None or not self.connected:
             self.close()
             async with asyncio.timeout(_CONNECT_SECONDS):
                 self._streams = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
@@ -84,23 +89,29 @@ class BuilderClient:
         writer.write(head.encode() + content)
         await writer.drain()
         answer = _Answer()
-        parser = httptools.HttpResponseParser(answer)
         while not answer.complete:
             data = await reader.read(256 * 1024)
             if not data:
                 raise EOFError("it closed the connection")
-            parser.feed_data(data)
-        if not parser.should_keep_alive():
+            answer.parser.feed_data(data)
+        if not answer.keep_alive:
             self.close()
-        return parser.get_status_code(), b"".join(answer.parts)
+        return answer.status, b"".join(answer.parts)
 
 
 class _Answer:
     """Gathers one answer."""
 
     def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
         self.parts: list[bytes] = []
+        self.status = 0
+        self.keep_alive = False
         self.complete = False
+
+    def on_headers_complete(self) -> None:
+        self.status = self.parser.get_status_code()
+        self.keep_alive = self.parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         self.parts.append(data)

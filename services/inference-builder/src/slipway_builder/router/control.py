@@ -18,6 +18,8 @@ _LOG = get_logger()
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 _SAVE_SECONDS = 2.0
+_UNKEPT_SECONDS = 1.0
+"""Between whole tables from a builder that keeps no connection."""
 _MANY = 500
 """Entries of a change from which on it is computed in a thread."""
 
@@ -86,14 +88,15 @@ class Control:
 
     async def _sync(self) -> None:
         report = self._counts.report()
-        known = 0 if self._complete_wanted else self._applied
+        whole = self._complete_wanted or not self._client.connected
+        known = 0 if whole else self._applied
         try:
             changes = await self._client.sync(
                 RouterSync(
                     router_id=self._settings.router_id,
                     target_id=self._settings.target_id,
                     applied_revision=known,
-                    wait_seconds=0 if self._complete_wanted else self._settings.report_seconds,
+                    wait_seconds=0 if whole else self._settings.report_seconds,
                     counts=report.counts,
                     key_uses=report.key_uses,
                 )
@@ -109,6 +112,8 @@ class Control:
         await self._apply(changes)
         self._complete_wanted = False
         self._problem = ""
+        if whole and not self._client.connected:
+            await asyncio.sleep(_UNKEPT_SECONDS)
 
     async def _apply(self, changes: TableChanges) -> None:
         many = len(changes.routes) + len(changes.keys) > _MANY

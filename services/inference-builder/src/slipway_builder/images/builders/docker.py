@@ -8,8 +8,9 @@ from slipway_builder.images.assembling import Assembler, Contents, Job, WrittenL
 from slipway_builder.images.builders.docker_engine import Engine
 from slipway_builder.images.builders.installing import InstalledTree, install_requirements
 from slipway_builder.images.options import BuilderOptions
-from slipway_builder.images.protocol import BuildError, BuildLog, BuiltImage, ImageRequest
+from slipway_builder.images.protocol import BuildLog, BuiltImage, ImageRequest
 from slipway_builder.images.registry.bases import BASES, Base
+from slipway_builder.images.registry.errors import ImageDenied, ImageMissing, RegistryUnreachable
 from slipway_builder.images.registry.pool import source_access
 from slipway_builder.images.registry.references import ImageReference, canonical_host, parse_reference
 from slipway_kit.errors import Unavailable
@@ -45,14 +46,17 @@ class DockerBuilder:
             return await self._assembler.assemble(job, base, contents, installed)
 
     async def _find_base(self, job: Job, reference: ImageReference) -> Base:
-        """The base in its registry, else the engine's own copy, pushed once beside the target's images."""
+        """The base in its registry, else an image that only the engine has, pushed once beside the target's.
+
+        What the engine once pulled is not taken: whoever asks now might not have the right to pull it.
+        """
         try:
             return await self._assembler.find_base(job, reference)
-        except (BuildError, Unavailable) as error:
+        except (ImageMissing, ImageDenied, RegistryUnreachable) as error:
             found = await self._own_copy(job.request.base)
             if found is None:
                 raise
-            job.log(f"{error.message} The engine has an image of this name; its copy is taken.")
+            job.log(f"{error.message} The engine has an image of this name that came from no registry; it is taken.")
         repository = f"{job.request.repository.rpartition('/')[0]}/{BASES}".lstrip("/")
         tag = found.replace(":", "-")
         if await job.registry.find_manifest(repository, tag) is None:
@@ -62,7 +66,7 @@ class DockerBuilder:
 
     async def _own_copy(self, name: str) -> str | None:
         try:
-            return await self._engine.image_id(name)
+            return await self._engine.local_image(name)
         except Unavailable:
             return None
 

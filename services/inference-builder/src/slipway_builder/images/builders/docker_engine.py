@@ -1,10 +1,10 @@
 """What image builders ask of a Docker engine."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiodocker
 from aiodocker.containers import DockerContainer
@@ -43,9 +43,18 @@ class Engine:
 
     async def image_id(self, name: str) -> str | None:
         """The id of the engine's image of this name, or None."""
+        found = await self._inspect(name)
+        return None if found is None else str(found["Id"])
+
+    async def local_image(self, name: str) -> str | None:
+        """The id of the engine's image of this name, if it was made here and came from no registry."""
+        found = await self._inspect(name)
+        return None if found is None or found.get("RepoDigests") else str(found["Id"])
+
+    async def _inspect(self, name: str) -> Mapping[str, Any] | None:
         async with self._answering():
             try:
-                return str((await self._docker().images.inspect(name))["Id"])
+                return cast(Mapping[str, Any], await self._docker().images.inspect(name))
             except DockerError as error:
                 if error.status != _NOT_FOUND:
                     raise

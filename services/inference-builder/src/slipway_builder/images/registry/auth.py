@@ -51,10 +51,9 @@ class Authenticator:
         """Learn from the `WWW-Authenticate` headers of a refusal; False when there is nothing new to try."""
         offers = {scheme.lower(): rest for scheme, _, rest in (one.partition(" ") for one in refused)}
         if "bearer" in offers:
-            realm = dict(_PARAMETER.findall(offers["bearer"]))
-            fresh = self._tokens.pop(scopes, None) is None and "Authorization" in sent and self._realm == realm
-            self._realm = realm
-            return "realm" in realm and not fresh
+            self._realm = dict(_PARAMETER.findall(offers["bearer"]))
+            self._tokens.pop(scopes, None)
+            return "realm" in self._realm
         if "basic" in offers and self._access.username is not None and not sent:
             self._basic = True
             return True
@@ -89,5 +88,7 @@ class Authenticator:
             raise RegistryUnreachable(
                 f"{url} gave no token for the registry {self._access.host} (status {answer.status})."
             ) from error
-        self._tokens[scopes] = (token, time.monotonic() + max(lifetime - _EARLY_SECONDS, 1.0))
+        now = time.monotonic()
+        self._tokens = {known: held for known, held in self._tokens.items() if held[1] > now}
+        self._tokens[scopes] = (token, now + max(lifetime - _EARLY_SECONDS, 1.0))
         return token

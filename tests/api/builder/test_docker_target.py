@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from slipway_schemas.inference.statuses import TargetKind
-from tests.api.builder.conftest import Start
+from tests.api.builder.harness import Start
 
 pytestmark = pytest.mark.docker
 

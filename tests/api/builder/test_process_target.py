@@ -8,7 +8,7 @@ from uuid import UUID
 import psutil
 
 from slipway_builder.targets.process.replicas import ReplicaState
-from tests.api.builder.conftest import RunningBuilder, Start
+from tests.api.builder.harness import RunningBuilder, Start
 
 
 async def test_a_version_is_built_and_serves_under_its_urls(start: Start) -> None:

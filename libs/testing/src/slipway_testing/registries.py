@@ -41,7 +41,7 @@ class Registry:
     ca_file: Path | None = None
 
 
-def _configuration(port: int, home: Path, *, secure: bool, realm: str | None) -> str:
+def _configuration(address: str, port: int, home: Path, *, secure: bool, realm: str | None) -> str:
     lines = [
         "version: 0.1",
         "log: {level: warn, accesslog: {disabled: true}}",
@@ -50,7 +50,7 @@ def _configuration(port: int, home: Path, *, secure: bool, realm: str | None) ->
         "  delete: {enabled: true}",
         "  redirect: {disable: true}",
         "http:",
-        f"  addr: 127.0.0.1:{port}",
+        f"  addr: {address}:{port}",
     ]
     if secure:
         lines += [
@@ -66,12 +66,17 @@ def _configuration(port: int, home: Path, *, secure: bool, realm: str | None) ->
 
 @contextmanager
 def running_registry(
-    home: Path, *, username: str | None = None, password: str | None = None, tokens: bool = False
+    home: Path,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    tokens: bool = False,
+    address: str = "127.0.0.1",
 ) -> Iterator[Registry]:
     """A registry below `home`.
 
     With a login it speaks TLS and takes nobody else; with `tokens` too it is plain, and a token server asks for the
-    login instead, as the large public registries do.
+    login instead, as the large public registries do. It is named by the loopback, whatever `address` it listens on.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = unused_port()
@@ -83,7 +88,7 @@ def running_registry(
         realm = None
         if tokens and key is not None:
             realm = stack.enter_context(_token_server(home, key, f"{username}:{password}"))
-        (home / "config.yml").write_text(_configuration(port, home, secure=secure, realm=realm))
+        (home / "config.yml").write_text(_configuration(address, port, home, secure=secure, realm=realm))
         stack.enter_context(_serving(home, port))
         yield Registry(f"127.0.0.1:{port}", home / "data", username, password, home / "server.pem" if secure else None)
 

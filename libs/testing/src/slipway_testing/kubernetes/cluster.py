@@ -165,6 +165,14 @@ class Cluster:
         if done.returncode != 0:
             raise ClusterError(f"the cluster did not take its own objects: {done.stderr.decode().strip()}")
 
+    def trust_registry(self, name: str, port: int) -> None:
+        """Let the node reach a registry of this machine: images that name it are pulled from the host's address."""
+        folder = self.home / "registries" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "hosts.toml").write_text(
+            f'[host."https://{self.network.host}:{port}"]\ncapabilities = ["pull", "resolve"]\nskip_verify = true\n'
+        )
+
     def stop(self) -> None:
         """End every process that `start` made, by its id, and remove all that they left. May be repeated."""
         for name in (

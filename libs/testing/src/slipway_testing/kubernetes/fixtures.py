@@ -27,6 +27,8 @@ class Kubectl:
     kubeconfig: Path
     image: str
     """An image with Python 3 that the nodes have or can pull."""
+    cluster: Cluster | None = None
+    """The cluster, where this test process has started it."""
 
     def __call__(self, *words: str, stdin: str = "", check: bool = True) -> str:
         """Run kubectl; what it says. Raises `AssertionError` with its error output when it fails and `check` is set."""
@@ -64,7 +66,7 @@ def kubernetes_cluster(request: pytest.FixtureRequest) -> Iterator[Kubectl]:
     cluster = Cluster.claim(binaries)
     cluster.start()
     try:
-        yield Kubectl(cluster.kubectl, cluster.kubeconfig, TEST_IMAGE)
+        yield Kubectl(cluster.kubectl, cluster.kubeconfig, TEST_IMAGE, cluster)
     finally:
         cluster.stop()
 

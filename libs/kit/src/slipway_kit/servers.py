@@ -73,6 +73,8 @@ def bind(host: str, port: int, what: str) -> socket.socket:
             f"The {what} app cannot listen on {host}:{port}: {error.strerror}. "
             "Stop what uses the port, or set another one."
         ) from error
+    # Inherited by what is accepted. An answer's body must not wait until its head was acknowledged, 40 ms later.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
     return listener
 

@@ -40,6 +40,17 @@ async def builder(options: BuilderOptions) -> AsyncIterator[DockerBuilder]:
     await made.aclose()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _engine_forgets(registry: Registry) -> Iterator[None]:
+    """Names that the engine has learnt of this registry go with it."""
+    yield
+    shown = ("images", "--digests", "--filter", f"reference={registry.host}/*/*", "--format")
+    for form in ("{{.Repository}}@{{.Digest}}", "{{.Repository}}:{{.Tag}}"):
+        names = {one for one in _docker(*shown, form).split() if "<none>" not in one}
+        if names:
+            _docker("rmi", *sorted(names))
+
+
 @pytest.fixture(scope="module")
 def python_base(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Debian with Python and pip, in the registry; its layers are not compressed, which is quicker."""

@@ -73,6 +73,7 @@ def _bind(host: str, port: int) -> socket.socket:
     """Reserve the port. Nobody listens yet: until there is a table, connections are refused."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((host, port))
     except OSError as error:

@@ -159,7 +159,20 @@ def test_the_run_had_its_secrets_and_its_log_has_masks(lab: Lab, execution: Json
 def test_no_answer_of_the_api_and_no_page_has_a_secret(lab: Lab, execution: Json, canaries: Canaries) -> None:
     api = lab.api
     user = api.get("users/me/")["username"]
+    deployment = api.post("deployments/", {"project": lab.project, "name": "canaries"})["id"]
+    version = api.post(
+        "deployment-versions/",
+        {
+            "deployment": deployment,
+            "commit": lab.checkout.head,
+            "inherit_environment_variables": True,
+            "endpoint_configurations": {"broken": {"enabled": True, "files": {}}},
+        },
+    )
     values = {
+        "deployment_id": deployment,
+        "version_id": version["id"],
+        "endpoint_id": version["endpoints"][0]["id"],
         "reference": execution["id"],
         "execution_id": execution["id"],
         "project_id": lab.project,

@@ -25,6 +25,9 @@ _LOOK_WHEN_CALM = 2.0
 _LOOK_WHEN_UNSETTLED = 0.25
 _LOOK_WHEN_AWAY = 5.0
 _REFUSED_SECONDS = 30.0
+_SAY_AGAIN_SECONDS = 3.0
+_DRIFT_SECONDS = 300.0
+"""Whoever changes a target's objects by hand sees them corrected after this time at most."""
 _CYCLE_SECONDS = 60.0
 
 
@@ -40,6 +43,7 @@ class TargetLoop:
         self._db = db
         self._pool = pool
         self._materials = materials
+        self._said_at: dict[UUID, float] = {}
 
     async def run(self) -> int:
         """Look at what is due."""
@@ -102,17 +106,24 @@ class TargetLoop:
     ) -> None:
         for endpoint_id, one in wanted.items():
             there = seen.get(endpoint_id)
-            if one.serving and (endpoint_id in unsettled or there is None or there.generation != one.generation):
+            if one.serving and (endpoint_id in unsettled or self._may_have_drifted(one, there)):
                 await self._apply(target, leased, one)
             elif not one.serving:
                 await target.remove(endpoint_id)
+                self._said_at.pop(endpoint_id, None)
                 await self._applied(one)
         for endpoint_id in seen.keys() - {one.id for one in wanted.values() if one.serving}:
             if endpoint_id not in wanted:
                 _log.warning("stray_endpoint_removed", target=leased.target.name, endpoint_id=str(endpoint_id))
                 await target.remove(endpoint_id)
 
+    def _may_have_drifted(self, one: WantedEndpoint, there: Observation | None) -> bool:
+        """Whether to say again what is wanted: soon when it is not seen, and now and then in any case."""
+        since = asyncio.get_running_loop().time() - self._said_at.get(one.id, float("-inf"))
+        return since > (_SAY_AGAIN_SECONDS if there is None or there.generation != one.generation else _DRIFT_SECONDS)
+
     async def _apply(self, target: Target, leased: LeasedTarget, one: WantedEndpoint) -> None:
+        self._said_at[one.id] = asyncio.get_running_loop().time()
         try:
             await target.apply(await self._revision(one))
         except (Invalid, Forbidden, Conflict, NotFound) as error:

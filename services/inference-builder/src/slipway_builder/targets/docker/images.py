@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -74,6 +75,11 @@ class HostImages:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _base(self, name: str, log: BuildLog) -> str:
+        if name.startswith(("sha256:", REPOSITORY)) or re.fullmatch(r"[0-9a-f]{6,64}", name):
+            raise BuildError(
+                f"{name} names an image of this host, which may be another deployment's. Name a base image.",
+                code="image_denied",
+            )
         found = await self._engine.image_id(name)
         if found is None:
             log(f"Pulling {name}")

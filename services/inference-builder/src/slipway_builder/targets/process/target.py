@@ -21,7 +21,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
 
-from slipway_builder.images import contents
 from slipway_builder.images.protocol import HOME_DIRECTORY, WORK_DIRECTORY
 from slipway_builder.targets.process import replicas
 from slipway_builder.targets.process.bundles import Bundles
@@ -43,7 +42,7 @@ _log = get_logger()
 
 _LONGEST_PAUSE_SECONDS = 30.0
 _CALM_SECONDS = 60.0
-_SLOW_START_SECONDS = 60.0
+_SLOW_START_SECONDS = 10.0
 """A server that does not answer for so long is said to be failing its probe."""
 _FOLLOW_SECONDS = 0.2
 
@@ -215,7 +214,8 @@ class ProcessTarget:
         environment = base_environment(python, home, temporary)
         # Last: a `python3` under this path would not find the packages beside it.
         environment["PATH"] = f"{environment['PATH']}:{home}/.local/bin"
-        environment |= {"PYTHONUNBUFFERED": "1", **revision.environment, **revision.secret_environment}
+        wanted = {"PYTHONUNBUFFERED": "1", **revision.environment, **revision.secret_environment}
+        environment |= {name: value for name, value in wanted.items() if name != "VH_JOB_ID"}
         environment |= {"VALOHAI_PORT": str(port), "PORT": str(port), "VH_DEFAULT_PREFIX": revision.prefix}
         argv = list(_command_on(revision, port))
         for name in ("home/.local", "tmp"):
@@ -263,11 +263,12 @@ class ProcessTarget:
         endpoint = self._endpoints.get(endpoint_id)
         loop = asyncio.get_running_loop()
         addresses: list[Address] = []
-        slow = False
+        slow, generation = False, 0  # 0 = nothing runs: the builder says again what is wanted, with its secrets
         for folder in self._folders(endpoint_id):
             state = ReplicaState.read(folder)
             if state is None or state.process() is None:
                 continue
+            generation = state.generation
             if await replicas.answers(state.port):
                 addresses.append(Address("127.0.0.1", state.port))
             elif endpoint is not None:
@@ -291,13 +292,13 @@ class ProcessTarget:
                 detail = f"{detail} Its last line: {lines[-1]}"
         return Observation(
             endpoint_id=endpoint_id,
-            generation=endpoint.revision.generation if endpoint else 0,
+            generation=endpoint.revision.generation if endpoint else generation,
             wanted=wanted,
             ready=len(addresses),
             address=addresses[0] if addresses else None,
             problem=problem,
             detail=detail,
-            last_lines=lines,
+            last_lines=lines if problem is not None else (),
             restarts=max(0, endpoint.exits) if endpoint else 0,
         )
 
@@ -314,10 +315,8 @@ def _wanted(revision: EndpointRevision) -> int:
 
 def _command_on(revision: EndpointRevision, port: int) -> tuple[str, ...]:
     """The server's command with its port in the place of the declared one."""
-    spec = revision.spec
-    number = re.compile(rf"(?<![\w.]){spec.port}(?![\w.])")
-    lines = tuple(number.sub(str(port), line) for line in spec.server_command)
-    return contents.server_argv(spec.model_copy(update={"port": port, "server_command": lines}))
+    number = re.compile(rf"(?<![\w.]){revision.spec.port}(?![\w.])")
+    return tuple(number.sub(str(port), part) for part in revision.command)
 
 
 def _fingerprint(revision: EndpointRevision) -> str:

@@ -1,8 +1,6 @@
 """What an endpoint can be in, as clients see it (contract 4.3), and what a target is."""
 
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Final
 
 
 class TargetKind(StrEnum):
@@ -27,11 +25,6 @@ class EndpointStatus(StrEnum):
     """No replica serves; the detail says why."""
     DISABLED = "DISABLED"
 
-    @property
-    def serves(self) -> bool:
-        """Whether requests are answered now."""
-        return self in (EndpointStatus.AVAILABLE, EndpointStatus.DEGRADED)
-
 
 class ImageStatus(StrEnum):
     """How far the image of an endpoint is."""
@@ -41,20 +34,6 @@ class ImageStatus(StrEnum):
     READY = "ready"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-_I = ImageStatus
-
-IMAGE_TRANSITIONS: Final = MappingProxyType(
-    {
-        _I.WAITING: frozenset({_I.BUILDING, _I.CANCELLED}),
-        _I.BUILDING: frozenset({_I.WAITING, _I.READY, _I.FAILED, _I.CANCELLED}),
-        _I.READY: frozenset[ImageStatus](),
-        _I.FAILED: frozenset({_I.WAITING}),
-        _I.CANCELLED: frozenset({_I.WAITING}),
-    }
-)
-"""Legal transitions. `building -> waiting` is a builder that went away; `failed | cancelled -> waiting` a retry."""
 
 
 class Problem(StrEnum):

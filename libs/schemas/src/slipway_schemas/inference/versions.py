@@ -8,7 +8,7 @@ from pydantic import Field
 
 from slipway_schemas.base import JsonObject, StrictModel, WireModel
 from slipway_schemas.executions import CodeRef, EnvironmentVariable
-from slipway_schemas.inference.statuses import EndpointStatus, ImageStatus, TargetKind
+from slipway_schemas.inference.statuses import ImageStatus, TargetKind
 from slipway_schemas.names import Slug
 from slipway_schemas.storable import Natural32, Natural64, Storable
 
@@ -218,15 +218,6 @@ class KeyDraft(Storable, StrictModel):
     """Names of endpoints; empty = all."""
     expires_at: datetime | None = None
     requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
-
-
-class EndpointState(WireModel):
-    """What is known of an endpoint now."""
-
-    status: EndpointStatus
-    detail: str = ""
-    replicas_ready: int = 0
-    replicas_wanted: int = 0
 
 
 class InferenceMaterialsRequest(Storable, StrictModel):

@@ -15,11 +15,13 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
+
+import psutil
 
 from slipway_builder.images.protocol import HOME_DIRECTORY, WORK_DIRECTORY
 from slipway_builder.targets.process import replicas
@@ -166,7 +168,7 @@ class ProcessTarget:
             state = ReplicaState.read(folder)
             if state is not None and state.process() is not None:
                 if state.generation != revision.generation:
-                    _with_generation(state, revision.generation).write(folder)
+                    replace(state, generation=revision.generation).write(folder)
                 replicas.keep_log_small(folder)
                 continue
             if state is not None:
@@ -330,13 +332,7 @@ def _fingerprint(revision: EndpointRevision) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _with_generation(state: ReplicaState, generation: int) -> ReplicaState:
-    return ReplicaState(state.pid, state.started, state.port, state.fingerprint, generation)
-
-
 def _start_time(pid: int) -> float:
-    import psutil
-
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:

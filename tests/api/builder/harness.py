@@ -81,6 +81,8 @@ def plain_logs() -> None:
 @pytest.fixture(scope="session")
 def template_database(postgres_server: PostgresServer) -> str:
     async def make() -> None:
+        if await postgres_server.has_database(TEMPLATE):
+            return  # several folders use this fixture, and each has its own instance of it
         url = await postgres_server.create_database(TEMPLATE)
         await bootstrap(url, [MIGRATIONS, *OTHERS], ROLE_PASSWORDS)
         await migrate(lambda service: service_url(url, service), [MIGRATIONS])

@@ -8,9 +8,10 @@ from slipway_builder.deployments.service import DeploymentService
 from slipway_builder.deployments.store import DeploymentStore
 from slipway_builder.keys.store import KeyStore
 from slipway_builder.routing.service import RoutingService
+from slipway_builder.routing.store import RoutingStore
 from slipway_kit.errors import NotFound
 from slipway_schemas.inference.routing import RouteKey
-from slipway_schemas.inference.versions import Created, KeyDraft
+from slipway_schemas.inference.versions import KeyDraft
 
 
 class KeyService:
@@ -20,9 +21,13 @@ class KeyService:
         self._session = session
         self._store = KeyStore(session)
 
-    async def create(self, draft: KeyDraft) -> Created:
-        """Keep a key and hand it to the routers; the same id again changes nothing. Raises `NotFound`."""
+    async def create(self, draft: KeyDraft) -> tuple[UUID, int]:
+        """Keep a key and hand it to the routers; the same id again changes nothing. Raises `NotFound`.
+
+        Returns the target and the revision of its table that carries the key.
+        """
         deployment = await DeploymentService(self._session).get(draft.deployment_id)
+        revision = await RoutingStore(self._session).revision(deployment.target_id) or 0
         if await self._store.get(draft.id) is None:
             await self._store.insert(draft)
             key = RouteKey(
@@ -34,11 +39,11 @@ class KeyService:
                 expires_at=int(draft.expires_at.timestamp()) if draft.expires_at else None,
                 requests_per_minute=draft.requests_per_minute,
             )
-            await RoutingService(self._session).publish_key(deployment.target_id, key)
-        return Created(id=draft.id, name=draft.consumer)
+            revision = await RoutingService(self._session).publish_key(deployment.target_id, key)
+        return deployment.target_id, revision
 
-    async def revoke(self, key_id: UUID) -> None:
-        """End a key. Raises `NotFound`."""
+    async def revoke(self, key_id: UUID) -> tuple[UUID, int]:
+        """End a key; returns the target and the revision that carries the end. Raises `NotFound`."""
         key = await self._store.get(key_id)
         deployment = await DeploymentStore(self._session).get(key.deployment_id, deleted=True) if key else None
         if key is None or deployment is None:
@@ -51,4 +56,4 @@ class KeyService:
             consumer=key.consumer,
             removed=True,
         )
-        await RoutingService(self._session).publish_key(deployment.target_id, gone)
+        return deployment.target_id, await RoutingService(self._session).publish_key(deployment.target_id, gone)

@@ -58,6 +58,12 @@ class RoutingDesk:
 
     async def confirm(self, target_id: UUID, moved: AliasMoved) -> AliasMoved:
         """Wait until every router of the target has the move, at most 3 s."""
+        began = asyncio.get_running_loop().time()
+        done, behind = await self.applied(target_id, moved.revision)
+        return _with_confirmation(moved, done, behind, asyncio.get_running_loop().time() - began)
+
+    async def applied(self, target_id: UUID, revision: int) -> tuple[list[str], list[str]]:
+        """Wait until every router of the target has a revision, at most 3 s: those that have it, and the others."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         rung = asyncio.Event()
@@ -66,10 +72,10 @@ class RoutingDesk:
             while True:
                 rung.clear()
                 async with self._db.read() as session:
-                    done, behind = await RoutingStore(session).confirmations(target_id, moved.revision, ALIVE_SECONDS)
+                    done, behind = await RoutingStore(session).confirmations(target_id, revision, ALIVE_SECONDS)
                 left = CONFIRM_SECONDS - (loop.time() - began)
                 if not behind or left <= 0:
-                    return _with_confirmation(moved, done, behind, loop.time() - began)
+                    return done, behind
                 try:
                     async with asyncio.timeout(min(left, 0.5)):
                         await rung.wait()

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from slipway_logs.ingest.access import STANDING_SECONDS
 from slipway_schemas.logs import LogStream
 from slipway_testing.neighbours.agent_process import AgentProcess
 from slipway_worker.spool.frames import frame
@@ -109,6 +110,7 @@ async def _until_taken_over(ground: Ground, created: list[Json], frozen: list[st
         await asyncio.sleep(0.2)
     for execution in created:
         ground.api.wait(execution["id"], {"started", "complete"})
+    await asyncio.sleep(STANDING_SECONDS)
 
 
 async def _refuses_everything(ground: Ground, zombie: Machine, attempt: str, token: str) -> None:

@@ -11,7 +11,8 @@ from slipway_kit.auth import AttemptVerifier
 from slipway_kit.errors import Conflict, Unauthorized
 from slipway_schemas.tokens import AttemptClaims
 
-_STANDING_SECONDS = 5.0
+STANDING_SECONDS = 5.0
+"""How long what the scheduler said of an attempt is taken as true; what slips through lies under the old attempt."""
 _REMEMBERED = 20_000
 
 
@@ -51,11 +52,11 @@ class AttemptAccess:
         """The attempt's standing; raises `Superseded` when it is no longer the current one."""
         now = time.monotonic()
         known = self._standing.get(claims.attempt_id)
-        if known is None or now - known[0] > _STANDING_SECONDS:
+        if known is None or now - known[0] > STANDING_SECONDS:
             standing = await self._ask(claims.attempt_id)
             if len(self._standing) > _REMEMBERED:
                 self._standing = {
-                    key: value for key, value in self._standing.items() if now - value[0] < _STANDING_SECONDS
+                    key: value for key, value in self._standing.items() if now - value[0] < STANDING_SECONDS
                 }
             self._standing[claims.attempt_id] = (now, standing)
         else:

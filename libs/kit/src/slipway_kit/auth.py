@@ -124,12 +124,16 @@ def require_service(verifier: ServiceVerifier, *allowed: str) -> Callable[..., A
         identity = verifier.verify(bearer_token(request))
         if allowed and identity.service not in allowed:
             raise Forbidden(f"The service {identity.service} may not call this.")
-        actor = request.headers.get(ACTOR_HEADER, "")
-        if actor.isascii() and actor.isdigit():
-            return identity.model_copy(update={"actor": int(actor)})
-        return identity
+        actor = acting_user(request)
+        return identity if actor is None else identity.model_copy(update={"actor": actor})
 
     return identify
+
+
+def acting_user(request: Request) -> int | None:
+    """The user on whose behalf a service calls, for the record only: the caller has proven that it is a service."""
+    value = request.headers.get(ACTOR_HEADER, "")
+    return int(value) if value.isascii() and value.isdigit() else None
 
 
 def bearer_token(request: Request) -> str:

@@ -35,7 +35,7 @@ from slipway_builder.targets.service import TargetService
 from slipway_builder.versions.service import VersionService
 from slipway_db import Database, Doorbell, HealthBoard, check_schema
 from slipway_events import connect_redis
-from slipway_kit.auth import ACTOR_HEADER, ServiceSigner, ServiceVerifier
+from slipway_kit.auth import ServiceSigner, ServiceVerifier, acting_user
 from slipway_kit.clock import Clock, SystemClock
 from slipway_kit.errors import SlipwayError
 from slipway_kit.http import Neighbour
@@ -186,11 +186,5 @@ def _factory(request: Request) -> Factory:
     return factory
 
 
-def _actor(request: Request) -> int | None:
-    """The acting user, for the record only: the caller has proven that it is a service."""
-    value = request.headers.get(ACTOR_HEADER, "")
-    return int(value) if value.isascii() and value.isdigit() else None
-
-
 Services = Annotated[Factory, Depends(_factory)]
-Actor = Annotated[int | None, Depends(_actor)]
+Actor = Annotated[int | None, Depends(acting_user)]

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_db import Database, Doorbell, HealthBoard, check_schema
 from slipway_events import connect_redis
-from slipway_kit.auth import ACTOR_HEADER, AttemptSigner, ServiceVerifier
+from slipway_kit.auth import AttemptSigner, ServiceVerifier, acting_user
 from slipway_kit.clock import SystemClock
 from slipway_kit.keys import load_private, load_trusted, read_pepper
 from slipway_kit.metrics import ServiceMetrics
@@ -114,11 +114,5 @@ def _factory(request: Request) -> Factory:
     return factory
 
 
-def _actor(request: Request) -> int | None:
-    """The acting user, for the record only: the caller has proven that it is a service."""
-    value = request.headers.get(ACTOR_HEADER, "")
-    return int(value) if value.isascii() and value.isdigit() else None
-
-
 Services = Annotated[Factory, Depends(_factory)]
-Actor = Annotated[int | None, Depends(_actor)]
+Actor = Annotated[int | None, Depends(acting_user)]

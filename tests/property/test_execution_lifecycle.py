@@ -1,11 +1,15 @@
-"""Whatever happens in whatever order: legal transitions only, one final status, a bounded number of tries."""
+"""Every state that an execution can come into, whatever happens in whatever order: all of them are looked at.
 
-from dataclasses import replace
+Legal transitions only, one final status, a bounded number of tries.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+import pytest
 
 from slipway_scheduler.executions.domain import (
     AttemptFate,
@@ -33,46 +37,61 @@ from slipway_schemas.lifecycles import (
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-RIGHT = st.sampled_from([True, True, True, False])
-"""Whether a worker speaks of the current attempt."""
+EXECUTION, PROJECT, NOBODY = UUID(int=1), UUID(int=2), UUID(int=3)
 
 
-class ExecutionLife(RuleBasedStateMachine):
-    """Drives one execution through `propose` as the services do."""
+@dataclass(frozen=True)
+class Life:
+    """An execution, and what was counted on the way to where it is."""
 
-    @initialize(code_missing=st.booleans(), may_restart=st.booleans(), queued=st.booleans())
-    def create(self, code_missing: bool, may_restart: bool, queued: bool) -> None:
-        status = ExecutionStatus.QUEUED if queued and not code_missing else ExecutionStatus.CREATED
-        self.state = Execution(uuid4(), uuid4(), status, may_restart=may_restart, code_missing=code_missing)
-        self.attempts = 0
-        self.with_user_code = 0
-        self.most_said = 1 + RETRIES_BEFORE_USER_CODE + (RESTARTS_AFTER_USER_CODE if may_restart else 0)
-        self.finals: list[Transition] = []
+    state: Execution
+    most_said: int
+    """Tries that the last message promised at most."""
+    attempts: int = 0
+    with_user_code: int = 0
 
-    def put(self, given: Input) -> None:
+    def moves(self) -> Iterator["Life"]:
+        """Everything that can happen next: to the run, and by what people, workers and loops say."""
+        attempt = self.state.attempt
+        if self.state.code_missing:
+            yield replace(self, state=replace(self.state, code_missing=False)).given(Enqueue())
+        if self.state.status is ExecutionStatus.QUEUED and attempt is None:
+            number = self.attempts + 1
+            opened = OpenAttempt(UUID(int=100 + number), number)
+            yield replace(self, attempts=number, state=replace(self.state, attempt=opened))
+        if attempt is not None and self.state.status in {ExecutionStatus.STARTED, ExecutionStatus.STOPPING}:
+            if not attempt.user_code_started:
+                yield replace(self._with(attempt, user_code_started=True), with_user_code=self.with_user_code + 1)
+            if not attempt.uploading:
+                yield self._with(attempt, uploading=True)
+        for given in self._inputs():
+            yield self.given(given)
+
+    def _with(self, attempt: OpenAttempt, **changes: bool) -> "Life":
+        return replace(self, state=replace(self.state, attempt=replace(attempt, **changes)))
+
+    def _inputs(self) -> Iterator[Input]:
+        yield Enqueue()
+        yield CodeUnavailable("the repository is gone")
+        yield Stop()
+        yield Stop(hard=True)
+        for attempt_id in {NOBODY, self.state.attempt.id if self.state.attempt else NOBODY}:
+            yield Taken(attempt_id, NOW)
+            for reason in EndReason:
+                for code in (0, 1, 137):
+                    yield Ended(attempt_id, code, reason)
+                for retryable in (False, True):
+                    for totals in (None, Totals()):
+                        yield GivenUp(attempt_id, reason, "it failed", retryable, totals=totals)
+
+    def given(self, given: Input) -> "Life":
+        """What an input makes of it; a refusal changes nothing."""
         before = self.state
         proposed = propose(before, given)
         if isinstance(proposed, Refusal):
-            return
-        assert not before.status.final
-        assert proposed.before is before.status
-        if proposed.changes_status:
-            assert is_legal(before.status, proposed.after)
-        assert proposed.stop_level >= before.stop_level
-        if proposed.requeues and before.status is not ExecutionStatus.CREATED:
-            assert proposed.reason is not None
-            assert END_REASONS[proposed.reason].status is ExecutionStatus.CRASHED, "a user's error was run again"
-            assert proposed.message.startswith(f"Run again: attempt {self.attempts + 1} of at most ")
-            most = int(proposed.message.split(" of at most ")[1].split(",")[0])
-            assert self.attempts < most <= self.most_said
-            self.most_said = most
-        if proposed.after.final:
-            self.finals.append(proposed)
-            assert proposed.reason is not None
-            assert END_REASONS[proposed.reason].status is proposed.after or before.stop_level > 0
-            if before.attempt is not None:
-                assert proposed.fate is not AttemptFate.KEEP
-        self.state = replace(
+            return self
+        most = self._check(proposed)
+        state = replace(
             before,
             status=proposed.after,
             attempt=before.attempt if proposed.fate is AttemptFate.KEEP else None,
@@ -81,86 +100,54 @@ class ExecutionLife(RuleBasedStateMachine):
             stop_level=proposed.stop_level,
             stop_reason=proposed.stop_reason,
         )
+        return replace(self, state=state, most_said=most)
 
-    @precondition(lambda self: self.state.code_missing)
-    @rule()
-    def archive_code(self) -> None:
-        self.state = replace(self.state, code_missing=False)
-        self.put(Enqueue())
+    def _check(self, proposed: Transition) -> int:
+        """Hold a transition to the rules; the number of tries that is promised from here on."""
+        before = self.state
+        assert not before.status.final, "an ended execution changed"
+        assert proposed.before is before.status
+        assert not proposed.changes_status or is_legal(before.status, proposed.after)
+        assert proposed.stop_level >= before.stop_level
+        if proposed.stop_level == 3:
+            assert before.stop_level == 3 or (before.attempt and before.attempt.uploading), "outputs given up unasked"
+        if proposed.after.final:
+            assert proposed.reason is not None
+            assert END_REASONS[proposed.reason].status is proposed.after or before.stop_level > 0
+            assert before.attempt is None or proposed.fate is not AttemptFate.KEEP
+        if not proposed.requeues or before.status is ExecutionStatus.CREATED:
+            return self.most_said
+        assert proposed.reason is not None
+        assert END_REASONS[proposed.reason].status is ExecutionStatus.CRASHED, "a user's error was run again"
+        assert proposed.message.startswith(f"Run again: attempt {self.attempts + 1} of at most ")
+        most = int(proposed.message.split(" of at most ")[1].split(",")[0])
+        assert self.attempts < most <= self.most_said
+        return most
 
-    @precondition(lambda self: self.state.status is ExecutionStatus.CREATED)
-    @rule()
-    def enqueue(self) -> None:
-        self.put(Enqueue())
-
-    @precondition(lambda self: self.state.code_missing)
-    @rule()
-    def code_unavailable(self) -> None:
-        self.put(CodeUnavailable("the repository is gone"))
-
-    @rule(hard=st.booleans())
-    def stop(self, hard: bool) -> None:
-        self.put(Stop(hard=hard))
-
-    @precondition(lambda self: self.state.status is ExecutionStatus.QUEUED and self.state.attempt is None)
-    @rule()
-    def assign(self) -> None:
-        self.attempts += 1
-        self.state = replace(self.state, attempt=OpenAttempt(uuid4(), self.attempts))
-
-    @precondition(lambda self: self.state.status is ExecutionStatus.QUEUED and self.state.attempt is None)
-    @rule(user_code=st.booleans())
-    def begin(self, user_code: bool) -> None:
-        """What mostly happens, in one step: else few paths come as far as an end."""
-        self.assign()
-        self.take(right=True)
-        if user_code:
-            self.start_user_code()
-
-    @precondition(lambda self: self.state.status is ExecutionStatus.QUEUED and self.state.attempt is not None)
-    @rule(right=RIGHT)
-    def take(self, right: bool) -> None:
-        self.put(Taken(self.current(right), NOW))
-
-    @precondition(lambda self: self.state.status is ExecutionStatus.STARTED)
-    @rule()
-    def start_user_code(self) -> None:
-        assert self.state.attempt is not None
-        if not self.state.attempt.user_code_started:
-            self.with_user_code += 1
-        self.state = replace(self.state, attempt=replace(self.state.attempt, user_code_started=True))
-
-    @precondition(lambda self: self.state.attempt is not None)
-    @rule(right=RIGHT, code=st.sampled_from([0, 1, 137]), reason=st.sampled_from(EndReason))
-    def end(self, right: bool, code: int, reason: EndReason) -> None:
-        self.put(Ended(self.current(right), code, reason))
-
-    @precondition(lambda self: self.state.attempt is not None)
-    @rule(right=RIGHT, reason=st.sampled_from(EndReason), retryable=st.booleans(), lost=st.booleans())
-    def give_up(self, right: bool, reason: EndReason, retryable: bool, lost: bool) -> None:
-        totals = None if lost else Totals()
-        self.put(GivenUp(self.current(right), reason, "it failed", retryable, totals=totals))
-
-    def current(self, right: bool) -> UUID:
-        return self.state.attempt.id if right and self.state.attempt is not None else uuid4()
-
-    @invariant()
-    def at_most_one_final_transition(self) -> None:
-        assert len(self.finals) <= 1
-        assert self.state.status.final == bool(self.finals)
-
-    @invariant()
-    def tries_are_bounded(self) -> None:
+    def check(self) -> None:
+        """What holds in every state."""
+        state = self.state
         assert self.attempts - self.with_user_code <= 1 + RETRIES_BEFORE_USER_CODE
-        assert self.with_user_code <= (1 + RESTARTS_AFTER_USER_CODE if self.state.may_restart else 1)
+        assert self.with_user_code <= (1 + RESTARTS_AFTER_USER_CODE if state.may_restart else 1)
         assert self.attempts <= self.most_said
-
-    @invariant()
-    def attempts_belong_to_live_executions(self) -> None:
-        if self.state.status in {ExecutionStatus.STARTED, ExecutionStatus.STOPPING}:
-            assert self.state.attempt is not None
-        if self.state.status.final or self.state.status is ExecutionStatus.CREATED:
-            assert self.state.attempt is None
+        if state.status in {ExecutionStatus.STARTED, ExecutionStatus.STOPPING}:
+            assert state.attempt is not None
+        if state.status.final or state.status is ExecutionStatus.CREATED:
+            assert state.attempt is None
 
 
-TestExecutionLife = ExecutionLife.TestCase
+@pytest.mark.parametrize("may_restart", [False, True])
+def test_every_state_that_can_be_reached_keeps_the_rules(may_restart: bool) -> None:
+    most = 1 + RETRIES_BEFORE_USER_CODE + (RESTARTS_AFTER_USER_CODE if may_restart else 0)
+    first = Execution(EXECUTION, PROJECT, ExecutionStatus.CREATED, may_restart=may_restart, code_missing=True)
+    lives = {Life(first, most)}
+    waiting = deque(lives)
+    while waiting:
+        for after in waiting.popleft().moves():
+            if after not in lives:
+                after.check()
+                lives.add(after)
+                waiting.append(after)
+    assert {one.state.status for one in lives} == set(ExecutionStatus)
+    assert max(one.attempts for one in lives) == most
+    assert {one.state.stop_level for one in lives} == {0, 1, 2, 3}

@@ -37,6 +37,17 @@ CONTENT_TYPES = (
     "a/b;charset=x",
 )
 ODD_TEXTS = ("%00", "%FF", "%ED%A0%80", "%F0%9F%92%A9", "x" * 5000, "-1", "9" * 40, "..%2f..", "%0d%0a", "'", "latest:")
+ODD_HEADERS = (
+    "Authorization",
+    "Accept",
+    "Cookie",
+    "Range",
+    "If-None-Match",
+    "X-Request-Id",
+    "X-Slipway-Actor",
+    "Last-Event-ID",
+)
+ODD_VALUES = (b"", b"\xff\xfe", b"x" * 7000, b"Token \xc3\x28", b"Bearer a.b.c", b"bytes=9-1", b"-1", b"csrf=;=;\xe9=1")
 
 
 def operations(target: Target) -> list[tuple[str, str, dict[str, Any]]]:
@@ -67,6 +78,14 @@ def fault_of(answer: httpx.Response, operation: dict[str, Any]) -> str | None:
     return None
 
 
+def ask(client: httpx.Client, method: str, where: str, **more: Any) -> httpx.Response:
+    """Send a request; of an endless answer only the head is read."""
+    with client.stream(method, where, **more) as answer:
+        if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+            answer.read()
+    return answer
+
+
 @pytest.fixture(params=APPS, ids="-".join)
 def target(request: pytest.FixtureRequest, services: Services, alice: Estate) -> Target:
     return Target(services, alice, *request.param)
@@ -92,4 +111,39 @@ def test_bodies(target: Target) -> None:
                 if fault := fault_of(answer, operation):
                     faults.add(f"{method} {path} with {what}: {fault}")
     print(f"{target.service} {target.app}: {sent} odd bodies")
+    assert not faults, f"{len(faults)} of {sent}:\n" + "\n".join(sorted(faults)[:80])
+
+
+def test_addresses(target: Target) -> None:
+    faults, sent = set(), 0
+    with httpx.Client(base_url=target.url, headers=target.headers, timeout=30) as client:
+        for method, path, operation in operations(target):
+            parameters = operation.get("parameters", [])
+            places = [(one["name"], one["in"]) for one in parameters if one["in"] in {"path", "query"}]
+            for name, kind in places:
+                for text in ODD_TEXTS:
+                    where = filled(target, method, path.replace(f"{{{name}}}", text) if kind == "path" else path)
+                    answer = ask(client, method, f"{where}?{name}={text}" if kind == "query" else where)
+                    sent += 1
+                    # What is no address of this operation is one of another, or of nothing.
+                    known = operation if answer.status_code not in {404, 405} else {"responses": {"404": {}, "405": {}}}
+                    if fault := fault_of(answer, known):
+                        faults.add(f"{method} {path} with {name}={text:.40}: {fault}")
+    print(f"{target.service} {target.app}: {sent} odd addresses")
+    assert not faults, f"{len(faults)} of {sent}:\n" + "\n".join(sorted(faults)[:80])
+
+
+def test_headers(target: Target) -> None:
+    faults, sent = set(), 0
+    with httpx.Client(base_url=target.url, headers=target.headers, timeout=30) as client:
+        for method, path, operation in operations(target):
+            if method != "get":
+                continue
+            for name in ODD_HEADERS:
+                for value in ODD_VALUES:
+                    answer = ask(client, method, filled(target, method, path), headers={name: value})
+                    sent += 1
+                    if answer.status_code >= 500:
+                        faults.add(f"{path} with {name}: {value[:40]!r}: {fault_of(answer, operation)}")
+    print(f"{target.service} {target.app}: {sent} odd headers")
     assert not faults, f"{len(faults)} of {sent}:\n" + "\n".join(sorted(faults)[:80])

@@ -51,6 +51,13 @@ async def test_stop_ladder(scheduler) -> None:
     assert (await machine.sync())["stops"] == []
     assert await scheduler.stop(execution) == {"status": "stopping", "level": 2}
     assert (await machine.sync())["stops"] == [order | {"level": 2}]
+    machine.stop_levels[attempt] = 2
+    assert await scheduler.stop(execution) == {"status": "stopping", "level": 2}, "the outputs are not given up by it"
+    assert (await machine.sync())["stops"] == []
+    machine.attempts[attempt] = "uploading"
+    await machine.sync()
+    assert await scheduler.stop(execution) == {"status": "stopping", "level": 3}
+    assert (await machine.sync())["stops"] == [order | {"level": 3}]
     await machine.finish(attempt, machine.exited(attempt, 0))
     row = await scheduler.read(execution)
     assert (row["status"], row["end_reason"], row["exit_code"]) == ("stopped", "user", 0)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from slipway_kit.ids import new_id
 from slipway_schemas.lifecycles import AttemptPhase, EndReason
 from slipway_schemas.logs import LogStream
@@ -139,15 +141,19 @@ async def test_upload_waits_for_the_store_and_for_parts(platform: PlatformNeighb
     assert await platform.gateway.content(attempt, "big.bin") == bytes(350_000)
 
 
-async def test_second_stop_gives_the_upload_up(platform: PlatformNeighbours, run_worker: RunWorker) -> None:
+@pytest.mark.parametrize("before", [1, 2], ids=["stopped", "killed"])
+async def test_a_further_stop_gives_the_upload_up(
+    platform: PlatformNeighbours, run_worker: RunWorker, before: int
+) -> None:
     await run_worker()
-    attempt = await platform.assign('echo x > "$VH_OUTPUTS_DIR/x.txt"; echo go; sleep 0.5')
+    attempt = await platform.assign('echo x > "$VH_OUTPUTS_DIR/x.txt"; echo go; sleep 30')
     await platform.scheduler.until(lambda: _stdout(platform, attempt) == b"go\n")
     await platform.store.stop()
+    for level in range(1, before + 1):
+        platform.scheduler.stop(attempt, level=level)
+        await platform.scheduler.until(lambda wanted=level: platform.scheduler.reports[attempt].stop_level == wanted)
     await platform.scheduler.until(lambda: "waiting for the store" in platform.scheduler.reports[attempt].detail)
-    platform.scheduler.stop(attempt)
-    await platform.scheduler.until(lambda: platform.scheduler.reports[attempt].stop_level == 1)
-    platform.scheduler.stop(attempt, level=2)
+    platform.scheduler.stop(attempt, level=3)
     fact = await platform.scheduler.ended(attempt)
     assert fact.reason == EndReason.UPLOAD_GIVEN_UP
 

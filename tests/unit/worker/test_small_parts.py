@@ -11,6 +11,8 @@ import zstandard
 
 from slipway_kit.egress import EgressRules
 from slipway_kit.errors import Forbidden
+from slipway_runtime import code_archive
+from slipway_runtime.code_archive import ArchiveError
 from slipway_schemas.executions import Resources
 from slipway_schemas.lifecycles import EndReason
 from slipway_schemas.workers import Capacity
@@ -123,6 +125,21 @@ def test_a_chain_of_links_does_not_lead_out_of_the_tree(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "deep" / "out", "tar.gz")
     assert not (tmp_path / "deep" / "out" / "outside").is_symlink()
     assert (tmp_path / "deep" / "out" / "inside").is_symlink()
+
+
+def test_an_archive_that_grows_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in ("a", "b"):
+            member = tarfile.TarInfo(name)
+            member.size = 10**6
+            tar.addfile(member, io.BytesIO(bytes(10**6)))
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(buffer.getvalue())
+    with pytest.raises(ArchiveError, match="more than an archive of code may"):
+        code_archive.unpack(archive, tmp_path / "out", "tar.gz", max_bytes=15 * 10**5)
+    assert not (tmp_path / "out" / "b").exists()
+    assert code_archive.unpack(archive, tmp_path / "all", "tar.gz", max_bytes=2 * 10**6) == 2
 
 
 def test_broken_archive_is_named(tmp_path: Path) -> None:

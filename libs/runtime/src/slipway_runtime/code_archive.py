@@ -13,6 +13,8 @@ ArchiveForm = Literal["tar.zst", "tar.gz"]
 
 _MAX_WINDOW: Final = 2**27
 _COPY_BYTES: Final = 1024 * 1024
+_MAX_BYTES: Final = 64 * 1024**3
+_MAX_MEMBERS: Final = 1_000_000
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
 
@@ -26,10 +28,11 @@ def archive_form(archive: Path) -> ArchiveForm:
         return "tar.zst" if file.read(len(_ZSTD_MAGIC)) == _ZSTD_MAGIC else "tar.gz"
 
 
-def unpack(archive: Path, target: Path, form: ArchiveForm, *, shared: bool = False) -> int:
+def unpack(archive: Path, target: Path, form: ArchiveForm, *, shared: bool = False, max_bytes: int = _MAX_BYTES) -> int:
     """Unpack into `target`; the number of members. Blocking.
 
-    Members and links that would leave the tree, devices and pipes are refused. With `shared`, files and directories
+    Members and links that would leave the tree, devices and pipes are refused, and an archive that grows beyond
+    `max_bytes` before it has filled a disk. With `shared`, files and directories
     become readable and writable for everybody, for a run whose user is not ours; the directory around them is then
     private. Raises `ArchiveError`.
     """
@@ -44,8 +47,11 @@ def unpack(archive: Path, target: Path, form: ArchiveForm, *, shared: bool = Fal
                 tar = stack.enter_context(tarfile.open(fileobj=file, mode="r|gz"))
             tree = _Tree(target, extra_mode=0o022 if shared else 0)
             for member in tar:
-                tree.add(tar, member)
                 count += 1
+                max_bytes -= member.size
+                if max_bytes < 0 or count > _MAX_MEMBERS:
+                    raise ValueError("it holds more than an archive of code may")
+                tree.add(tar, member)
             tree.finish()
     except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, OSError) as error:
         raise ArchiveError(f"The commit's archive cannot be unpacked: {error}") from error

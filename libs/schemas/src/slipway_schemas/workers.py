@@ -76,7 +76,7 @@ class AttemptReport(WireModel):
     phase: AttemptPhase
     detail: str = ""
     stop_level: Natural32 = 0
-    """The highest stop order acted on: 0 none, 1 graceful, 2 kill."""
+    """The highest stop order acted on: 0 none, 1 graceful, 2 kill, 3 give up."""
 
 
 class FactBase(WireModel):
@@ -166,10 +166,10 @@ class Assignment(WireModel):
 
 
 class StopOrder(WireModel):
-    """Stop this attempt. Level 1 is the graceful ladder, level 2 kills now."""
+    """Stop this attempt. Level 1 is the graceful ladder, 2 kills now, 3 gives the upload up as well."""
 
     attempt_id: UUID
-    level: Literal[1, 2]
+    level: int = Field(ge=1, le=3)
     reason: EndReason = EndReason.USER
 
 

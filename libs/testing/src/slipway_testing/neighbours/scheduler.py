@@ -62,7 +62,7 @@ class SchedulerNeighbour:
 
     def stop(self, attempt_id: UUID, level: int = 1, reason: EndReason = EndReason.USER) -> None:
         """Order an attempt to stop."""
-        self.stops[attempt_id] = StopOrder(attempt_id=attempt_id, level=2 if level > 1 else 1, reason=reason)
+        self.stops[attempt_id] = StopOrder(attempt_id=attempt_id, level=level, reason=reason)
         self._changed.set()
 
     def supersede(self, attempt_id: UUID) -> None:

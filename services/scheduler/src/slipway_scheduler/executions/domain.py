@@ -27,6 +27,8 @@ class OpenAttempt:
     id: UUID
     number: int
     user_code_started: bool = False
+    uploading: bool = False
+    """Its command has ended; what is left is to bring the outputs to safety."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,10 @@ def _stop(before: Execution, stop: Stop) -> Transition | Refusal:
         fate = AttemptFate.KEEP if before.attempt is None else AttemptFate.SUPERSEDE
         return _keep(before, _S.STOPPED, reason=stop.reason, message=stop.message, fate=fate, stop_level=1)
     level = 2 if stop.hard or before.status is _S.STOPPING else 1
-    if before.status is _S.STOPPING and before.stop_level == level:
+    if before.status is _S.STOPPING and before.attempt is not None and before.attempt.uploading:
+        # There is nothing left to kill: whoever stops it once more does not want to wait for the outputs.
+        level = 3
+    if before.status is _S.STOPPING and before.stop_level >= level:
         return Refusal("killing", "The execution is being killed already.")
     reason = before.stop_reason or stop.reason
     return _keep(before, _S.STOPPING, stop_level=level, stop_reason=reason, message=stop.message)

@@ -19,6 +19,7 @@ _LOADED = """
 SELECT e.id, e.project_id, e.status, e.attempt_id, e.attempt_count, e.early_failures, e.restarts, e.code_missing,
     e.stop_level, e.stop_reason, e.stop_message, a.id AS open_attempt_id,
     a.user_code_at IS NOT NULL AS user_code_started,
+    a.phase = 'uploading' AS uploading,
     (e.autorestart OR v.settings->>'on_lost' = 'requeue') AS may_restart
 FROM executions e
 JOIN environments v ON v.id = e.environment_id
@@ -101,7 +102,9 @@ class Change:
 def _execution(row: RowMapping) -> Execution:
     attempt = None
     if row["open_attempt_id"] is not None:
-        attempt = OpenAttempt(row["attempt_id"], row["attempt_count"], bool(row["user_code_started"]))
+        attempt = OpenAttempt(
+            row["attempt_id"], row["attempt_count"], bool(row["user_code_started"]), bool(row["uploading"])
+        )
     return Execution(
         id=row["id"],
         project_id=row["project_id"],

@@ -214,7 +214,7 @@ def _stops(request: SyncRequest, leases: dict[UUID, Lease]) -> tuple[StopOrder, 
         lease = leases.get(report.attempt_id)
         if lease is not None and lease.stop_level > report.stop_level:
             reason = EndReason(lease.stop_reason) if lease.stop_reason else EndReason.USER
-            orders.append(StopOrder(attempt_id=lease.attempt_id, level=2 if lease.stop_level > 1 else 1, reason=reason))
+            orders.append(StopOrder(attempt_id=lease.attempt_id, level=lease.stop_level, reason=reason))
     return tuple(orders)
 
 

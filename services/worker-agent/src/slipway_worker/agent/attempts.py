@@ -68,14 +68,14 @@ class AttemptTable:
         """Hand a stop order to its attempt."""
         runner = self._runners.get(order.attempt_id)
         if runner is not None:
-            runner.stop(StopLevel(order.level), order.reason)
+            runner.stops.order(StopLevel(order.level), order.reason)
 
     def preempt(self, notice: Notice | None) -> None:
         """The machine is taken back: end every run, also those that were assigned before the scheduler knew."""
         self._notice = notice
         if notice is not None:
             for runner in self._runners.values():
-                runner.preempt(notice)
+                runner.stops.preempt(notice)
 
     def supersede(self, attempt_id: UUID) -> None:
         """Kill and clean up an attempt that is no longer this worker's."""
@@ -117,7 +117,7 @@ class AttemptTable:
         self._runners[record.attempt_id] = runner
         task = runner.start()
         if self._notice is not None:
-            runner.preempt(self._notice)
+            runner.stops.preempt(self._notice)
         self._keep(task)
         task.add_done_callback(lambda ended: self._ended(runner, ended))
 

@@ -25,6 +25,8 @@ class StopLevel(IntEnum):
     NONE = 0
     GRACEFUL = 1
     KILL = 2
+    GIVE_UP = 3
+    """The outputs are not wanted any more, either."""
 
 
 class Ending(BaseModel):

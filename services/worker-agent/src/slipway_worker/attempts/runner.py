@@ -1,10 +1,10 @@
 """The linear script of one attempt. Every step can be taken up again by an agent that starts anew."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from slipway_kit.errors import Conflict
 from slipway_kit.logging import get_logger
@@ -23,37 +23,28 @@ from slipway_worker.attempts.outcome import (
     ending_of_run,
     failure_of,
 )
-from slipway_worker.attempts.plan import ladder_within
 from slipway_worker.attempts.platform import AttemptPlatform, Superseded
 from slipway_worker.attempts.preparing import Preparation, ask_materials
 from slipway_worker.attempts.record import AttemptRecord, Ending, StopLevel
 from slipway_worker.attempts.secrets import keep_secrets, kept_secrets
 from slipway_worker.attempts.services import AttemptServices
 from slipway_worker.attempts.stop_condition import StopCondition
+from slipway_worker.attempts.stopping import StopOrders, Stopped
 from slipway_worker.machine.kernel import kernel_time_us
-from slipway_worker.machine.preemption import Notice
 from slipway_worker.outputs.collecting import OutputCollector
 from slipway_worker.outputs.ledger import UploadLedger
 from slipway_worker.outputs.progress import UploadProgress
 from slipway_worker.outputs.uploading import Uploader
-from slipway_worker.shim.client import ShimHandle, ShimUnreachable
+from slipway_worker.shim.client import ShimHandle
 from slipway_worker.spool.reading import NumberedRecord
 from slipway_worker.usage.sampling import UsageSampler
 
 _LOG = get_logger()
 _OUTPUT_PATIENCE_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.02
-_RETRY_SECONDS: Final = 0.5
-_KILL_SECONDS: Final = 30.0
 _SHIM_SECONDS: Final = 5.0
 _USAGE_SECONDS: Final = 10.0
 _LONGEST_ERROR: Final = 1000
-
-R = TypeVar("R")
-
-
-class _Stopped(Exception):
-    """A stop came before the run was launched."""
 
 
 class AttemptRunner:
@@ -65,16 +56,14 @@ class AttemptRunner:
         assignment = record.state.assignment
         self._document = assignment.document
         self._details: dict[str, str] = {}
-        self._stop_wanted = asyncio.Event()
         self._answered = asyncio.Event()
-        self._wanted = record.state.stop_level
         self._platform = AttemptPlatform(services.settings.server_url, record.attempt_id, assignment.token)
         self._log = AttemptLog(record.layout, self._platform, services.clock, self._trouble("log"))
         expression = self._document.spec.stop_condition
         self._condition = StopCondition(expression) if expression else None
         self._task: asyncio.Task[None] | None = None
         self._handle: RunHandle = ShimHandle(record.layout)
-        self._notice: Notice | None = None
+        self._stops = StopOrders(record, lambda: self._handle, self._log.say, services.clock, services.wake)
         self._collector_registered = 0
         self._usage = UsageSampler(
             str(record.attempt_id),
@@ -111,19 +100,10 @@ class AttemptRunner:
         self._task = asyncio.create_task(self._run(), name=f"attempt-{self._record.attempt_id}")
         return self._task
 
-    def stop(self, level: StopLevel, reason: EndReason) -> None:
-        """Have the run ended: the graceful ladder, or now. The first reason counts."""
-        if level <= self._wanted and level <= self._record.state.stop_level:
-            return
-        if self._record.state.stop_level == StopLevel.NONE and self._wanted == StopLevel.NONE:
-            self._record.change(stop_reason=reason)
-        self._wanted = max(self._wanted, level)
-        self._stop_wanted.set()
-
-    def preempt(self, notice: Notice) -> None:
-        """Have the run ended in the time that is left: half of it for the ladder, half for logs and outputs."""
-        self._notice = notice
-        self.stop(StopLevel.GRACEFUL, EndReason.PREEMPTED)
+    @property
+    def stops(self) -> StopOrders:
+        """Takes orders that the attempt shall end."""
+        return self._stops
 
     def facts_done(self, seqs: set[int]) -> None:
         """The scheduler has stored these facts."""
@@ -181,11 +161,11 @@ class AttemptRunner:
         self._record.enter(AttemptPhase.PREPARING, self._now())
         self._services.wake()
         try:
-            spec = await self._unless_stopped(self._prepare())
+            spec = await self._stops.unless_ordered(self._prepare())
             self._record.enter(AttemptPhase.RUNNING, self._now(), launched=True, launched_us=kernel_time_us())
             await self._launch(spec)
-        except _Stopped:
-            self._record.change(stop_level=self._wanted)
+        except Stopped:
+            self._record.change(stop_level=self._stops.wanted)
             state = self._record.state
             self._log.say("Stopped before the command was started.")
             self._decide(
@@ -249,7 +229,7 @@ class AttemptRunner:
         """While the run goes on: live outputs, stops, the log's refusals; then its ending."""
         helpers = [
             asyncio.create_task(self._collector().watch(), name="live-outputs"),
-            asyncio.create_task(self._deliver_stops(), name="stops"),
+            asyncio.create_task(self._stops.deliver(), name="stops"),
             asyncio.create_task(self._usage.run(), name="usage"),
         ]
         try:
@@ -281,39 +261,6 @@ class AttemptRunner:
             state.launched_us,
         )
         return ending_of_run(record, state, findings, services.runtime.name)
-
-    async def _deliver_stops(self) -> None:
-        """Hand stop orders to whoever looks after the run."""
-        while True:
-            await self._stop_wanted.wait()
-            self._stop_wanted.clear()
-            while self._record.state.stop_level < self._wanted:
-                level = self._wanted
-                try:
-                    await self._stop_run(level)
-                except ShimUnreachable:
-                    await asyncio.sleep(_RETRY_SECONDS)
-                    continue
-                self._record.change(stop_level=level)
-                self._services.wake()
-
-    async def _stop_run(self, level: StopLevel) -> None:
-        if level == StopLevel.KILL:
-            self._log.say("Killing the run now")
-            await self._handle.kill()
-            return
-        reason = self._record.state.stop_reason
-        # A second stop kills, so a stop that an earlier agent has delivered must not be repeated.
-        if isinstance(self._handle, ShimHandle) and (await self._handle.status()).get("stops"):
-            return
-        self._log.say(f"Stopping the run ({reason.replace('_', ' ')})")
-        if reason == EndReason.PREEMPTED and self._notice is not None:
-            self._log.say(self._notice.text)
-            if isinstance(self._handle, ShimHandle):
-                limits = ShimSpec.read(self._record.layout.spec_file).limits
-                left = (self._notice.deadline - self._now()).total_seconds()
-                await self._handle.set_limits(ladder_within(limits, left / 2))
-        await self._handle.stop()
 
     async def _recover(self) -> bool:
         """Nobody looks after the run: wait for a shim that is starting, start one anew, or give the run up."""
@@ -367,12 +314,12 @@ class AttemptRunner:
             self._services.wake()
             try:
                 outputs = await self._collect_outputs()
-            except _Stopped:
+            except Stopped:
                 outputs = self._collector_registered
-                text = "The upload of the outputs was given up by a second stop."
+                text = "The upload of the outputs was given up: the run was stopped again."
                 self._log.say(text)
                 ending = Ending(reason=EndReason.UPLOAD_GIVEN_UP, message=text, at=self._now())
-                self._record.change(stop_level=StopLevel.KILL, ending=ending)
+                self._record.change(stop_level=self._stops.wanted, ending=ending)
         await self._log.close()
         totals = {
             "last_line": self._log.lines,
@@ -402,27 +349,17 @@ class AttemptRunner:
     async def _collect_outputs(self) -> int:
         collector = self._collector()
         collecting = asyncio.create_task(collector.collect(), name="outputs")
-        giving_up = asyncio.create_task(self._second_stop(), name="second-stop")
+        giving_up = asyncio.create_task(self._stops.until_upload_is_given_up(), name="giving-up")
         try:
             await asyncio.wait({collecting, giving_up, self._log.sending}, return_when=asyncio.FIRST_COMPLETED)
             self._raise_refusals([self._log.sending])
             if not collecting.done():
                 self._collector_registered = collector.registered
-                raise _Stopped
+                raise Stopped
             return collecting.result()
         finally:
             await cancel_and_wait(collecting)
             await cancel_and_wait(giving_up)
-
-    async def _second_stop(self) -> None:
-        """Wait for an order to give up that comes during the upload."""
-        already = self._record.state.stop_level
-        while not (self._wanted == StopLevel.KILL and already < StopLevel.KILL):
-            self._stop_wanted.clear()
-            await self._stop_wanted.wait()
-            if self._wanted == StopLevel.GRACEFUL:
-                # There is nothing left to stop; the upload goes on.
-                self._record.change(stop_level=StopLevel.GRACEFUL)
 
     async def _finish_up(self) -> None:
         """Wait until the scheduler has the facts and the log store the log; then nothing is kept here."""
@@ -434,12 +371,7 @@ class AttemptRunner:
 
     async def _clean_up_superseded(self) -> None:
         await self._log.abandon()
-        if self._handle.alive():
-            with suppress(ShimUnreachable):
-                await self._handle.kill()
-            with suppress(ShimUnreachable, TimeoutError):
-                async with asyncio.timeout(_KILL_SECONDS):
-                    await self._handle.wait()
+        await self._stops.kill()
         with suppress(ContainerError):
             await self._services.runtime.cleanup(str(self._record.attempt_id))
         await asyncio.to_thread(self._record.remove)
@@ -465,21 +397,8 @@ class AttemptRunner:
         if self._condition is None:
             return
         for numbered in records:
-            if self._condition.update(numbered.record.values) and self._wanted == StopLevel.NONE:
-                self.stop(StopLevel.GRACEFUL, EndReason.STOP_CONDITION)
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, R]) -> R:
-        """Do something that a stop interrupts; raises `_Stopped` then."""
-        task = asyncio.create_task(work)
-        stopping = asyncio.create_task(self._stop_wanted.wait())
-        try:
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise _Stopped
-            return task.result()
-        finally:
-            await cancel_and_wait(stopping)
-            await cancel_and_wait(task)
+            if self._condition.update(numbered.record.values) and self._stops.wanted == StopLevel.NONE:
+                self._stops.order(StopLevel.GRACEFUL, EndReason.STOP_CONDITION)
 
     def _collector(self) -> OutputCollector:
         root = self._record.layout.valohai / "outputs"

@@ -6,6 +6,7 @@ import pwd
 import secrets
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,13 @@ def socket_directory(server: str, home: Path, socket_name: str, account: Account
         if len(os.fsencode(directory / socket_name)) <= SOCKET_PATH_LIMIT:
             return private_directory(directory, account)
     raise ValueError(f"No directory is short enough for the socket {socket_name}.")
+
+
+def remove_if_empty(directory: Path | None) -> None:
+    """Leave no socket directory of a server that has ended; one that holds something is left alone."""
+    if directory is not None:
+        with suppress(OSError):
+            directory.rmdir()
 
 
 def stored_password(home: Path, name: str) -> str:

@@ -141,6 +141,7 @@ class EmbeddedPostgres:
     async def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back, everything committed is on disk."""
         await self._process.stop(signal.SIGINT, self.options.stop_seconds)
+        accounts.remove_if_empty(self._socket_directory)
         self._lock.release()
 
     async def destroy(self) -> None:

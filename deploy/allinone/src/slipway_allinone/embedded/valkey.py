@@ -115,6 +115,7 @@ class EmbeddedValkey:
     async def stop(self) -> None:
         """Write out what is in memory and end."""
         await self._process.stop(signal.SIGTERM, self.options.stop_seconds)
+        accounts.remove_if_empty(self._socket.parent if self._socket else None)
         self._lock.release()
 
     async def destroy(self) -> None:

@@ -118,9 +118,13 @@ async def test_builds_are_retried_cancelled_and_read(lab, other, two):
     lab.builder.build_log = {"lines": ["pulled", "pushed"], "next": 2, "status": "ready", "detail": ""}
     assert (await lab.me.get(f"{endpoint}/build-log")).json() == lab.builder.build_log
     at = "2026-01-01T00:00:00Z"
-    lab.builder.log = {"lines": [{"at": at, "replica": "r1", "text": "served"}]}
-    assert (await lab.me.get(f"{endpoint}/log", params={"limit": 5})).json() == lab.builder.log
+    line = {"at": at, "replica": "r1", "stream": "stdout", "text": "served"}
+    lab.logs.log = {"lines": [line], "next": "739577/r1/1"}
+    assert (await lab.me.get(f"{endpoint}/log", params={"limit": 5})).json() == lab.logs.log
     assert (await other.get(f"{endpoint}/log")).status_code == 404
+    lab.logs.records = [{"_time": at, "guess": "dog"}]
+    assert (await lab.me.get(f"{endpoint}/metadata")).json() == {"items": lab.logs.records}
+    assert (await other.get(f"{endpoint}/metadata")).status_code == 404
 
 
 async def test_traffic_is_counted_by_route_and_minute(lab, two, execute):

@@ -52,7 +52,8 @@ async def busy(lab: Lab, execute: Any) -> dict[str, Any]:
         "status": "ready",
     }
     lines = [{"at": f"2026-01-01T00:00:{n:02}Z", "replica": "greet-1", "text": f"GET / {HOSTILE}"} for n in range(20)]
-    lab.builder.log = {"lines": lines}
+    lab.logs.log = {"lines": lines, "next": "739577/greet-1/20"}
+    lab.logs.records = [{"_time": "2026-01-01T00:00:00", "score": n / 7, "guess": HOSTILE} for n in range(9)]
     return {"first": first, "second": second}
 
 
@@ -60,7 +61,7 @@ def place(lab: Lab) -> str:
     return f"/p/me/lab/deployment/{lab.deployment['id']}/"
 
 
-async def test_pages_show_everything_and_run_nothing(lab, browser, busy, served_builder):
+async def test_pages_show_everything_and_run_nothing(lab, browser, busy, served_logs):
     version = f"{place(lab)}version/{busy['first']['id']}/"
     pages = {
         "deployments": "/p/me/lab/deployments/",
@@ -86,7 +87,11 @@ async def test_pages_show_everything_and_run_nothing(lab, browser, busy, served_
     display = (await lab.me.get(busy["first"]["url"])).json()["urls"]["display"]
     assert display.endswith(version)
     assert lab.deployment["urls"]["display"].endswith(place(lab))
-    await served_builder.stop()
+    stream = f"/api/v1/streams/deployment-endpoints/{busy['first']['endpoints'][0]['id']}/log/"
+    assert f'data-stream="{stream}?from=739577/greet-1/20"' in seen["version"]
+    assert "Metadata of greet" in seen["version"]
+    assert ">score<" in seen["version"]
+    await served_logs.stop()
     assert "cannot be read now" in await browser.get(version)
 
 

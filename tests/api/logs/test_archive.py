@@ -9,6 +9,7 @@ from slipway_logs.archive.service import KEPT_BYTES
 from slipway_logs.archive.store import ArchiveStore, Segment
 from slipway_logs.ingest.hot_tail import stream_key
 from slipway_logs.metadata.store import MetadataStore
+from slipway_logs.retention.loops import RetentionLoop
 from slipway_schemas.logs import LogsAnswer
 from slipway_storage import ObjectStore
 from tests.api.logs.harness import T0, Attempt, Relay, Served, end_frame, frame, metadata_frame

@@ -267,8 +267,8 @@ class BuilderNeighbour:
         previous = found[0]["version_id"] if found else None
         await self.run(
             "INSERT INTO builder_pub.alias_v1 VALUES ($1, $2, $3, $4, $5, $6, now(), $7, $8, $9) ON CONFLICT (id)"
-            " DO UPDATE SET version_id = $4, canary_version_id = $5, canary_percent = $6, modified_at = now(), sticky = $7,"
-            " max_error_percent = $8, max_latency_ms = $9",
+            " DO UPDATE SET version_id = $4, canary_version_id = $5, canary_percent = $6, modified_at = now(),"
+            " sticky = $7, max_error_percent = $8, max_latency_ms = $9",
             *(alias_id, deployment_id, name, move.version_id, move.canary_version_id, move.canary_percent),
             *(move.sticky, move.max_error_percent, move.max_latency_ms),
         )

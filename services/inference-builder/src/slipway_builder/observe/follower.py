@@ -102,7 +102,7 @@ class EndpointFollower:
 
     async def _read(self) -> None:
         while True:
-            known = {replica: mark.at for (replica, durable), mark in self._marks.items() if durable}
+            known = {replica: mark.known_until for (replica, durable), mark in self._marks.items() if durable}
             for replica, log in self._logs.items():
                 log.told_again()
                 if log.known_until is not None:

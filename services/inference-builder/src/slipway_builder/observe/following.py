@@ -55,6 +55,7 @@ class LogFollowing:
 
     async def _follow(self, target_id: UUID, token: UUID) -> None:
         followers: dict[UUID, EndpointFollower] = {}
+        ending: set[asyncio.Task[None]] = set()
         try:
             while True:
                 async with self._db.transaction() as session:
@@ -64,7 +65,10 @@ class LogFollowing:
                     record = await TargetStore(session).get(target_id)
                     wanted = {one.id: one for one in await store.followed(target_id, _LINGER_SECONDS)} if record else {}
                 for endpoint_id in followers.keys() - wanted.keys():
-                    await followers.pop(endpoint_id).finish()
+                    # Beside this loop: the log service may let it wait for longer than the lease.
+                    end = asyncio.create_task(followers.pop(endpoint_id).finish())
+                    ending.add(end)
+                    end.add_done_callback(ending.discard)
                 for endpoint_id, one in wanted.items():
                     if endpoint_id not in followers and record is not None:
                         target = self._pool.open(record)
@@ -74,6 +78,8 @@ class LogFollowing:
         except SlipwayError as error:
             _log.warning("logs_not_followed", target_id=str(target_id), error=error.message)
         finally:
+            for end in list(ending):
+                await cancel_and_wait(end)
             await asyncio.gather(*(one.stop() for one in followers.values()))
             async with self._db.transaction() as session:
                 await LogStore(session).give_back(target_id, token)

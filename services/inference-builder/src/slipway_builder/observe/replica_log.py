@@ -41,6 +41,11 @@ class Mark:
     at: datetime
     at_lines: int
 
+    @property
+    def known_until(self) -> datetime:
+        """From when on the target is to tell lines; some that are known are then told again, and passed over."""
+        return self.at - timedelta(microseconds=1)
+
 
 @dataclass(slots=True)
 class _Chunk:
@@ -79,8 +84,8 @@ class ReplicaLog:
 
     @property
     def known_until(self) -> datetime | None:
-        """From when on the target is to tell lines; some that are known are then told again, and passed over."""
-        return None if self._place is None else self._place.at - timedelta(microseconds=1)
+        """`Mark.known_until` of the last line."""
+        return None if self._place is None else self._place.known_until
 
     def told_again(self) -> None:
         """The target begins anew at `known_until`."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway_builder.observe.replica_log import Mark, ReplicaLog
@@ -61,6 +61,7 @@ gaps = st.lists(st.sampled_from([0, 0, 0, 1, 3000, 10**6, 20 * 3600 * 10**6]), m
 texts = st.sampled_from([b"plain", b"", b"a\rb", b"x" * 70_000, b'{"vh_metadata": {"x": 1}}', b'{"x": 1}'])
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.data(), gaps)
 def test_whoever_begins_again_gives_the_same_numbers(data, steps):
     at, lines = MIDNIGHT, []

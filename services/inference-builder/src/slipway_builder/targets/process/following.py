@@ -101,6 +101,8 @@ class _Log:
     def _begin_anew(self) -> None:
         """The log was cut because it had grown too large."""
         self.position, self.ends, self.times_us = 0, [], []
+        with contextlib.suppress(OSError):
+            (self.folder / TIMES_FILE).unlink()
 
 
 class Follower:

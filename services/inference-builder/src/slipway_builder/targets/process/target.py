@@ -212,8 +212,8 @@ class ProcessTarget:
         environment |= {name: value for name, value in wanted.items() if name != "VH_JOB_ID"}
         environment |= {"VALOHAI_PORT": str(port), "PORT": str(port), "VH_DEFAULT_PREFIX": revision.prefix}
         if server is not None:
-            place = WSGI_DIRECTORY if sandboxed else str(server)
-            environment["PYTHONPATH"] = ":".join(filter(None, (environment.get("PYTHONPATH"), place)))
+            beside = WSGI_DIRECTORY if sandboxed else str(server)
+            environment["PYTHONPATH"] = ":".join(filter(None, (environment.get("PYTHONPATH"), beside)))
         argv = list(_command_on(revision, port))
         for name in ("home/.local", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)

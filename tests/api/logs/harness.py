@@ -25,6 +25,7 @@ from slipway_kit.auth import AttemptSigner, ServiceSigner, token_hash
 from slipway_kit.keys import generate_keypair, load_private
 from slipway_logs.context import Factory, LogsContext, open_context
 from slipway_logs.settings import LogsSettings
+from slipway_logs.sources import LogSource
 from slipway_logs.spec import MIGRATIONS, SPEC, build_apps
 from slipway_schemas.logs import FrameFlag, FrameHeader, LogsAnswer, LogStream, split_lines
 from slipway_schemas.tokens import AttemptClaims
@@ -116,6 +117,9 @@ class Attempt:
         return AttemptClaims(
             attempt_id=self.id, execution_id=self.execution_id, environment_id=uuid4(), number=self.number
         )
+
+    def source(self) -> LogSource:
+        return LogSource(self.id, self.execution_id, self.number)
 
     def print(self, *texts: str | bytes, stream: LogStream = LogStream.STDOUT) -> None:
         for text in texts:

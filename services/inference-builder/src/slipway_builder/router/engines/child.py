@@ -9,7 +9,6 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
@@ -42,24 +41,25 @@ async def start_child(
     `keep` are file descriptors that it inherits; what it says goes to this process's standard error. It runs under
     `account` from its first instruction on: a program that gave up its rights later would outlive this process.
     """
-    other: dict[str, Any] = {}
-    if account is not None:
-        other = {"user": account.uid, "group": account.gid, "extra_groups": []}
     return await asyncio.create_subprocess_exec(
         *command,
         cwd=directory,
         stdin=asyncio.subprocess.DEVNULL,
         pass_fds=tuple(keep),
-        preexec_fn=_die_with_parent(),
-        **other,
+        preexec_fn=_as_child(account),
     )
 
 
-def _die_with_parent() -> Callable[[], None]:
+def _as_child(account: Account | None) -> Callable[[], None]:
     libc = ctypes.CDLL(None)
     parent = os.getpid()
 
     def prepare() -> None:
+        if account is not None:  # uvloop knows no `user` of its own
+            os.setgroups(())
+            os.setgid(account.gid)
+            os.setuid(account.uid)
+        # After that: a change of the account takes the wish back.
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)

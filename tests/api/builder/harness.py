@@ -292,6 +292,7 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
         kind: TargetKind = TargetKind.PROCESS,
         target: TargetDraft | None = None,
         ends_with_builder: bool = True,
+        logs: str = "",
         **more: Any,
     ) -> AsyncIterator[RunningBuilder]:
         async with ServedApp(gateway.app()) as served:
@@ -302,7 +303,7 @@ def start(database_url: str, valkey_url: str, tmp_path: Path) -> Start:
                     "database": {"url": service_url(database_url, "builder"), "pool_size": 6},
                     "redis": {"url": valkey_url},
                     "keys": {"private_key_file": tmp_path / "builder.pem", "trusted_keys_dir": trusted},
-                    "neighbours": {"gateway": origin},
+                    "neighbours": {"gateway": origin, "logs": logs},
                     "http": {"internal_port": 0},
                     "secret_key_file": tmp_path / "secret",
                     "work_dir": tmp_path / "work",

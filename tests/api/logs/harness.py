@@ -25,6 +25,7 @@ from slipway_kit.auth import AttemptSigner, ServiceSigner, token_hash
 from slipway_kit.keys import generate_keypair, load_private
 from slipway_logs.context import Factory, LogsContext, open_context
 from slipway_logs.settings import LogsSettings
+from slipway_logs.sources import LogSource
 from slipway_logs.spec import MIGRATIONS, SPEC, build_apps
 from slipway_schemas.logs import FrameFlag, FrameHeader, LogsAnswer, LogStream, split_lines
 from slipway_schemas.tokens import AttemptClaims
@@ -34,7 +35,7 @@ PASSWORD = ROLE_PASSWORDS["logs"]
 PEPPER = "0123456789abcdef0123456789abcdef"
 T0 = 1_700_000_000_000_000
 
-_NEIGHBOURS = [MigrationSpec("scheduler", "scheduler", "-"), MigrationSpec("gateway", "gateway", "-")]
+_NEIGHBOURS = [MigrationSpec(name, name, "-") for name in ("scheduler", "gateway", "builder")]
 _VIEWS = """
 CREATE TABLE gateway_pub.token_v1 (token_hash text, user_id int, username text, is_admin bool,
     expires_at timestamptz, revoked_at timestamptz);
@@ -47,7 +48,8 @@ CREATE TABLE scheduler_pub.transition_v1 (execution_id uuid, position bigint, be
     message text, at timestamptz, actor_id int, attempt_id uuid);
 CREATE TABLE scheduler_pub.event_v1 (position bigint, id uuid, name text, key text, actor int,
     occurred_at timestamptz, payload jsonb);
-GRANT SELECT ON ALL TABLES IN SCHEMA gateway_pub, scheduler_pub TO slipway_logs;
+CREATE TABLE builder_pub.endpoint_access_v1 (id uuid PRIMARY KEY, project_id uuid, deleted_at timestamptz);
+GRANT SELECT ON ALL TABLES IN SCHEMA gateway_pub, scheduler_pub, builder_pub TO slipway_logs;
 """
 
 
@@ -116,6 +118,9 @@ class Attempt:
             attempt_id=self.id, execution_id=self.execution_id, environment_id=uuid4(), number=self.number
         )
 
+    def source(self) -> LogSource:
+        return LogSource(self.id, self.execution_id, self.number)
+
     def print(self, *texts: str | bytes, stream: LogStream = LogStream.STDOUT) -> None:
         for text in texts:
             self.lines.append((stream, text if isinstance(text, bytes) else f"{text}\n".encode()))
@@ -177,11 +182,12 @@ class World:
         self.trusted = home / "trusted"
         self.keys.mkdir()
         self.trusted.mkdir()
-        for name in ("scheduler", "gateway", "logs"):
+        for name in ("scheduler", "gateway", "builder", "logs"):
             generate_keypair(self.keys / name, self.trusted / f"{name}.pub.pem")
         (home / "pepper").write_text(PEPPER)
         self.attempt_signer = AttemptSigner(load_private(self.keys / "scheduler"))
         self.gateway = ServiceSigner("gateway", load_private(self.keys / "gateway"))
+        self.builder = ServiceSigner("builder", load_private(self.keys / "builder"))
         self.project_id = uuid4()
 
     async def add_execution(self, status: str = "started") -> UUID:
@@ -213,6 +219,13 @@ class World:
             lines,
             metadata,
         )
+
+    async def add_endpoint(self) -> UUID:
+        endpoint_id = uuid4()
+        await self.admin.execute(
+            "INSERT INTO builder_pub.endpoint_access_v1 VALUES ($1, $2)", endpoint_id, self.project_id
+        )
+        return endpoint_id
 
     async def supersede(self, attempt: Attempt) -> None:
         await self.admin.execute(
@@ -282,6 +295,25 @@ class Relay:
         return await self._internal.get(
             f"/internal/v1/executions/{execution_id}/{what}", headers={"Authorization": f"Bearer {token}"}
         )
+
+    async def write(
+        self, endpoint_id: UUID, replica: str, day: str, *frames: bytes, signer: ServiceSigner | None = None
+    ) -> httpx.Response:
+        """What the builder sends of a replica."""
+        token = (signer or self.world.builder).token("logs")
+        return await self._internal.post(
+            f"/internal/v1/endpoints/{endpoint_id}/replicas/{replica}/log/{day}",
+            content=b"".join(frames),
+            headers={"Authorization": f"Bearer {token}"},
+        )
+
+    async def of_endpoint(self, endpoint_id: UUID, what: str) -> Any:
+        token = self.world.gateway.token("logs")
+        answer = await self._internal.get(
+            f"/internal/v1/endpoints/{endpoint_id}/{what}", headers={"Authorization": f"Bearer {token}"}
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
     async def events(self, execution_id: UUID, query: str = "") -> dict[str, Any]:
         answer = await self.get(execution_id, f"events{query}")

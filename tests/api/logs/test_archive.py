@@ -11,6 +11,7 @@ from slipway_logs.ingest.hot_tail import stream_key
 from slipway_logs.metadata.store import MetadataStore
 from slipway_logs.retention.loops import RetentionLoop
 from slipway_schemas.logs import LogsAnswer
+from slipway_storage import ObjectStore
 from tests.api.logs.harness import T0, Attempt, Relay, Served, end_frame, frame, metadata_frame
 
 
@@ -162,6 +163,10 @@ async def test_end_is_durable_within_two_seconds(served: Served) -> None:
     assert await served.until_durable(attempt, 2, seconds=2) < 2
 
 
+def retention(relay: Relay, store: ObjectStore) -> RetentionLoop:
+    return RetentionLoop(relay.context.db, store, relay.context.clock, None, timedelta(days=30))
+
+
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_metadata_goes_with_a_deleted_execution_only(relay: Relay, deleted: bool) -> None:
     attempt = await relay.world.add_attempt()
@@ -171,7 +176,7 @@ async def test_metadata_goes_with_a_deleted_execution_only(relay: Relay, deleted
         await ArchiveStore(session).schedule_purge(attempt.execution_id, relay.context.clock.now())
     if deleted:
         await relay.world.admin.execute("UPDATE scheduler_pub.execution_v1 SET deleted_at = now()")
-    assert await RetentionLoop(relay.context.db, relay.context.object_store, relay.context.clock, None).run() == 1
+    assert await retention(relay, relay.context.object_store).run() == 1
     async with relay.context.db.read() as session:
         assert await MetadataStore(session).count(attempt.id) == (0 if deleted else 1)
 
@@ -185,7 +190,7 @@ async def test_purge_takes_objects_and_index(relay: Relay) -> None:
     async with relay.context.db.transaction() as session:
         await ArchiveStore(session).schedule_purge(attempt.execution_id, relay.context.clock.now())
     await relay.context.redis.flushall()
-    loop = RetentionLoop(relay.context.db, store, relay.context.clock, None)
+    loop = retention(relay, store)
     assert await loop.run() == 1
     assert await loop.run() == 0
     assert [found async for found in store.list("logs")] == []

@@ -1,6 +1,7 @@
 """Metadata records: committed in groups, each once, with the last value of each key."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import asyncpg
@@ -93,7 +94,7 @@ async def test_many_attempts_share_a_commit(relay: Relay) -> None:
     before = await _commits(relay.world.admin)
     await asyncio.gather(
         *(
-            relay.context.metadata_writer.write(attempt.claims(), [_parsed(losses(0, 5))])
+            relay.context.metadata_writer.write(attempt.source(), [_parsed(losses(0, 5))])
             for attempt, _ in zip(attempts, tokens, strict=True)
         )
     )
@@ -120,9 +121,9 @@ async def test_one_poisoned_record_does_not_fail_others(relay: Relay) -> None:
     from slipway_kit.errors import Invalid
 
     results = await asyncio.gather(
-        writer.write(good.claims(), [_parsed(losses(0, 2))]),
+        writer.write(good.source(), [_parsed(losses(0, 2))]),
         # A number that does not fit its column stands for whatever Postgres may refuse.
-        writer.write(bad.claims().model_copy(update={"number": 2**40}), [poison]),
+        writer.write(dataclasses.replace(bad.source(), number=2**40), [poison]),
         return_exceptions=True,
     )
     assert results[0] == 2

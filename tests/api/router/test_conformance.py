@@ -232,6 +232,20 @@ async def test_failures_of_the_pod_name_the_version(site: Site) -> None:
     assert (await site.router.get(f"{site.path('v')}/status-418")).status == 418
 
 
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [("POST", b"{}"), ("POST", b""), ("PUT", b"{}"), ("PATCH", b"{}"), ("DELETE", b""), ("GET", b"{}")],
+)
+async def test_what_may_have_been_carried_out_is_not_sent_again(site: Site, method: str, body: bytes) -> None:
+    await site.put(site.route("v", site.first()))
+    async with Wire(site.router.port) as wire:
+        # A connection to the pod that was used before: its loss is what an engine could take for an old one's end.
+        assert (await wire.get(f"{site.path('v')}/echo")).status == 200
+        await wire.send(request(method, f"{site.path('v')}/drop", body=body))
+        assert (await wire.answer()).status == 502
+    assert len([one for one in site.one.seen if one.target == f"{site.path('v')}/drop"]) == 1
+
+
 async def test_a_removed_route_is_gone_and_a_changed_one_is_new_on_kept_connections(site: Site) -> None:
     await site.put(site.route("v", site.first()))
     async with Wire(site.router.port) as wire:

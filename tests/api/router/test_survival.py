@@ -170,5 +170,21 @@ async def test_a_killed_haproxy_is_back_at_once_with_the_current_table(tmp_path:
             await site.router.stop()
 
 
+@pytest.mark.haproxy
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give rights away")
+async def test_haproxy_has_no_rights_of_root(own: Site) -> None:
+    await own.router.start()
+    await own.router.until_ready()
+    await own.put(own.route("production", own.first()))
+    assert await _version(own) == "v1"
+    for pid in own.router.engine_pids:
+        engine = psutil.Process(pid)
+        assert 0 not in engine.uids()
+        assert 0 not in engine.gids()
+        assert Path(f"/proc/{pid}/status").read_text().count("CapEff:\t0000000000000000") == 1
+    await asyncio.sleep(1.5)
+    assert own.builder.requests(own.v1) == 1, "it reaches the socket for its reports"
+
+
 def _read(file: Path) -> str:
     return file.read_text() if file.exists() else ""

@@ -191,7 +191,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[GatewayContex
             executions=ExecutionService(db, scheduler, vault, snapshots),
             failures=FailureService(db),
             inference=InferenceServices.build(
-                db, builder, settings=settings, vault=vault, snapshots=snapshots, data=data, clock=clock
+                db, builder, logs, settings=settings, vault=vault, snapshots=snapshots, data=data, clock=clock
             ),
             materials=MaterialsService(db, vault, data.stores, data.datums, execution_tokens, worker_origin),
             execution_tokens=execution_tokens,

@@ -24,7 +24,7 @@ from slipway_builder.images.for_targets import BuildersOfTargets
 from slipway_builder.images.options import BuilderOptions
 from slipway_builder.keys.service import KeyService
 from slipway_builder.materials import MaterialsClient
-from slipway_builder.observe.service import ObserveService
+from slipway_builder.observe.log_relay import LogRelayClient
 from slipway_builder.routing.desk import RoutingDesk
 from slipway_builder.settings import BuilderSettings, DockerTargetSettings
 from slipway_builder.targets.docker.images import HostImages
@@ -59,11 +59,6 @@ class Factory:
     pool: TargetPool
     vault: Vault
     clock: Clock
-
-    @property
-    def observe(self) -> ObserveService:
-        """What targets tell of endpoints."""
-        return ObserveService(self.db, self.pool)
 
     def deployments(self, session: AsyncSession) -> DeploymentService:
         """Use cases of deployments."""
@@ -100,6 +95,7 @@ class BuilderContext:
     doorbell: Doorbell
     verifier: ServiceVerifier
     materials: MaterialsClient
+    relay: LogRelayClient
     transfers: ClientSession
     builders: BuildersOfTargets
     factory: Factory
@@ -126,6 +122,7 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
         stack.push_async_callback(redis.aclose)
         await check_schema(db, MIGRATIONS)
         gateway = await stack.enter_async_context(Neighbour(settings.neighbours.gateway or "", signer, "gateway"))
+        relay = await stack.enter_async_context(Neighbour(settings.neighbours.logs or "", signer, "logs"))
         transfers = await stack.enter_async_context(transfer_session())
         if settings.process is not None and settings.process.ends_with_builder:
             stack.push_async_callback(ProcessTarget(settings.process.home).end_all)
@@ -151,6 +148,7 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
             doorbell=doorbell,
             verifier=verifier,
             materials=MaterialsClient(gateway),
+            relay=LogRelayClient(relay),
             transfers=transfers,
             builders=builders,
             factory=Factory(db, RoutingDesk(db, doorbell, clock), pool, vault, clock),

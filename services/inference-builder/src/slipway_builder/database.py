@@ -15,6 +15,7 @@ VIEWS = (
     "deployment_v1",
     "version_v1",
     "endpoint_v1",
+    "endpoint_access_v1",
     "alias_v1",
     "alias_move_v1",
     "key_v1",

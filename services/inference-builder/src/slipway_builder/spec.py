@@ -14,6 +14,8 @@ from slipway_builder.endpoints.loops import TargetLoop
 from slipway_builder.images.api import router as images_router
 from slipway_builder.images.building import ImageBuilds
 from slipway_builder.keys.api import router as keys_router
+from slipway_builder.keys.loops import HiddenKeysLoop
+from slipway_builder.observe.following import LogFollowing
 from slipway_builder.observe.loops import ForgetCountsLoop
 from slipway_builder.routing.api import router as routers_router
 from slipway_builder.settings import BuilderSettings
@@ -72,6 +74,7 @@ def background(context: BuilderContext) -> Sequence[BackgroundTask]:
         TargetLoop(db, factory.pool, context.materials),
         WantedAliasLoop(db),
         BoundsLoop(db),
+        HiddenKeysLoop(db),
         ForgetCountsLoop(db, context.settings.keep_counts_days),
     )
     builds = ImageBuilds(
@@ -83,11 +86,13 @@ def background(context: BuilderContext) -> Sequence[BackgroundTask]:
         context.settings.work_dir,
         context.clock,
     )
+    logs = LogFollowing(db, factory.pool, context.materials, context.relay)
     runner = LoopRunner(db, context.doorbell, loops, poll_seconds=_POLL_SECONDS)
     return (
         context.doorbell.background_task(),
         context.health.watch(runner).background_task(),
         EventConsumer(db, context.redis, "gateway-events", "gateway", consumers.handlers()).background_task(),
+        BackgroundTask("logs", logs.run),
         *(BackgroundTask(f"build {number}", builds.run) for number in range(1, context.settings.builds + 1)),
     )
 

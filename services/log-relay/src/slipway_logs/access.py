@@ -1,4 +1,4 @@
-"""Which users may see which executions: answered from the gateway's and the scheduler's published views."""
+"""Which users may see which executions and endpoints: answered from the published views of their owners."""
 
 from datetime import datetime
 from typing import Final
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import Request
 from fastapi.security import APIKeyHeader
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from slipway_db.database import Database
 from slipway_kit.auth import token_hash
@@ -19,13 +19,24 @@ USER_TOKEN: Final = APIKeyHeader(
 )
 """Says in OpenAPI that a route wants a user's token; `UserAccess` checks it."""
 
-_ALLOWED = text(
+_OF_EXECUTION = text(
     """
     SELECT token.expires_at, token.revoked_at, access.project_id IS NOT NULL AS visible
     FROM gateway_pub.token_v1 AS token
-    LEFT JOIN scheduler_pub.execution_v1 AS execution ON execution.id = :execution AND execution.deleted_at IS NULL
+    LEFT JOIN scheduler_pub.execution_v1 AS execution ON execution.id = :wanted AND execution.deleted_at IS NULL
     LEFT JOIN gateway_pub.project_access_v1 AS access
         ON access.project_id = execution.project_id AND access.user_id = token.user_id
+    WHERE token.token_hash = :hash
+    """
+)
+
+_OF_ENDPOINT = text(
+    """
+    SELECT token.expires_at, token.revoked_at, access.project_id IS NOT NULL AS visible
+    FROM gateway_pub.token_v1 AS token
+    LEFT JOIN builder_pub.endpoint_access_v1 AS endpoint ON endpoint.id = :wanted AND endpoint.deleted_at IS NULL
+    LEFT JOIN gateway_pub.project_access_v1 AS access
+        ON access.project_id = endpoint.project_id AND access.user_id = token.user_id
     WHERE token.token_hash = :hash
     """
 )
@@ -41,17 +52,24 @@ class UserAccess:
 
     async def require_execution(self, request: Request, execution_id: UUID) -> None:
         """Raise `Unauthorized` without a valid token, and `NotFound` for what its user may not see."""
+        if not await self._sees(request, _OF_EXECUTION, execution_id):
+            raise NotFound("There is no such execution.")
+
+    async def require_endpoint(self, request: Request, endpoint_id: UUID) -> None:
+        """The same for an endpoint."""
+        if not await self._sees(request, _OF_ENDPOINT, endpoint_id):
+            raise NotFound("There is no such endpoint.")
+
+    async def _sees(self, request: Request, question: TextClause, wanted: UUID) -> bool:
         token = _token_of(request)
         if token is None:
             raise Unauthorized("Log in, or send 'Authorization: Token <token>'.")
         async with self._db.read() as session:
-            row = (
-                await session.execute(_ALLOWED, {"execution": execution_id, "hash": token_hash(token, self._pepper)})
-            ).first()
+            values = {"wanted": wanted, "hash": token_hash(token, self._pepper)}
+            row = (await session.execute(question, values)).first()
         if row is None or row.revoked_at is not None or self._over(row.expires_at):
             raise Unauthorized("This token is unknown, expired or revoked.")
-        if not row.visible:
-            raise NotFound("There is no such execution.")
+        return bool(row.visible)
 
     def _over(self, expires_at: datetime | None) -> bool:
         return expires_at is not None and expires_at <= self._clock.now()

@@ -25,6 +25,7 @@ from slipway_logs.ingest.service import IngestService
 from slipway_logs.metadata.service import MetadataService
 from slipway_logs.metadata.writer import MetadataWriter
 from slipway_logs.metrics import LogsMetrics
+from slipway_logs.replicas.service import ReplicaLogService
 from slipway_logs.retention.consumers import scheduler_events
 from slipway_logs.settings import LogsSettings
 from slipway_logs.tail.hub import TailHub
@@ -90,6 +91,10 @@ class Factory:
     def tail(self) -> TailService:
         """Reads logs of executions."""
         return TailService(self._context.db, self._reader)
+
+    def replicas(self) -> ReplicaLogService:
+        """Reads logs of endpoints."""
+        return ReplicaLogService(self._context.db, self._reader)
 
     def metadata(self) -> MetadataService:
         """Reads metadata series."""

@@ -1,6 +1,7 @@
 """How log-relay starts."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
@@ -15,6 +16,7 @@ from slipway_logs.archive.loops import ArchiveLoop
 from slipway_logs.context import Factory, LogsContext, open_context
 from slipway_logs.ingest import api as ingest_api
 from slipway_logs.metadata import api as metadata_api
+from slipway_logs.replicas import api as replicas_api
 from slipway_logs.retention.loops import RetentionLoop
 from slipway_logs.settings import LogsSettings
 from slipway_logs.tail import api as tail_api
@@ -64,7 +66,10 @@ def _apps(
     internal.include_router(metadata_api.router, dependencies=only_gateway)
     internal.include_router(health_router(health), dependencies=only_gateway)
     internal.include_router(usage_api.internal, dependencies=only_gateway)
+    internal.include_router(replicas_api.reading, dependencies=only_gateway)
+    internal.include_router(replicas_api.writing, dependencies=[Depends(require_service(verifier, "builder"))])
     public = app("Slipway log-relay")
+    public.include_router(replicas_api.public)
     public.include_router(tail_api.public)
     return Apps(public=public, workers=workers, internal=internal)
 
@@ -78,7 +83,13 @@ def background(context: LogsContext) -> Sequence[BackgroundTask]:
         context.doorbell,
         [
             ArchiveLoop(factory.archive()),
-            RetentionLoop(context.db, context.object_store, context.clock, settings.keep_days),
+            RetentionLoop(
+                context.db,
+                context.object_store,
+                context.clock,
+                settings.keep_days,
+                timedelta(days=settings.deleted_days),
+            ),
         ],
         poll_seconds=0.5,
     )

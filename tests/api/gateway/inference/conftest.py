@@ -22,6 +22,7 @@ from slipway_kit.auth import ServiceVerifier
 from slipway_kit.keys import generate_keypair, load_trusted
 from slipway_kit.settings import NeighbourSettings
 from slipway_testing.neighbours.builder import BuilderNeighbour
+from slipway_testing.neighbours.endpoint_logs import EndpointLogsNeighbour
 from slipway_testing.neighbours.serving import ServedApp
 from tests.api.gateway.web.conftest import ORIGIN, Browser
 
@@ -71,13 +72,22 @@ async def served_builder(builder: BuilderNeighbour) -> AsyncIterator[ServedApp]:
 
 
 @pytest.fixture
+async def logs(settings: GatewaySettings) -> EndpointLogsNeighbour:
+    return EndpointLogsNeighbour(ServiceVerifier("logs", load_trusted(settings.keys.trusted_keys_dir)))
+
+
+@pytest.fixture
+async def served_logs(logs: EndpointLogsNeighbour) -> AsyncIterator[ServedApp]:
+    async with ServedApp(logs.app()) as served:
+        yield served
+
+
+@pytest.fixture
 async def context(
-    settings: GatewaySettings, served_builder: ServedApp, tmp_path: Path
+    settings: GatewaySettings, served_builder: ServedApp, served_logs: ServedApp, tmp_path: Path
 ) -> AsyncIterator[GatewayContext]:
     generate_keypair(tmp_path / "builder.pem", tmp_path / "trusted" / "builder.pub.pem")
-    neighbours = NeighbourSettings(
-        scheduler="http://127.0.0.1:1", logs="http://127.0.0.1:1", builder=served_builder.url
-    )
+    neighbours = NeighbourSettings(scheduler="http://127.0.0.1:1", logs=served_logs.url, builder=served_builder.url)
     async with open_context(settings.model_copy(update={"neighbours": neighbours})) as opened:
         yield opened
 
@@ -113,6 +123,7 @@ class Lab:
     deployment: dict[str, Any]
     model: dict[str, Any]
     builder: BuilderNeighbour
+    logs: EndpointLogsNeighbour
 
     def body(self, **changes: Any) -> dict[str, Any]:
         """What the command line sends."""
@@ -149,12 +160,14 @@ async def upload(client: httpx.AsyncClient, project_id: str, name: str, content:
 
 
 @pytest.fixture
-async def lab(me: httpx.AsyncClient, project: dict, execute: Any, builder: BuilderNeighbour) -> Lab:
+async def lab(
+    me: httpx.AsyncClient, project: dict, execute: Any, builder: BuilderNeighbour, logs: EndpointLogsNeighbour
+) -> Lab:
     await add_commit(execute, project["id"], SHA, CONFIG)
     answer = await me.post("/api/v0/deployments/", json={"project": project["id"], "name": "main"})
     assert answer.status_code == 201, answer.text
     model = await upload(me, project["id"], "model.bin", b"weights")
-    return Lab(me, project, answer.json(), model, builder)
+    return Lab(me, project, answer.json(), model, builder, logs)
 
 
 @pytest.fixture

@@ -44,6 +44,31 @@ async def test_an_alias_moves_when_ready_rolls_back_and_keeps_its_history(lab, o
     assert (await lab.me.delete(f"{root}/aliases/production")).status_code == 404
 
 
+async def test_a_canary_is_told_from_the_version_beside_it(lab, two, execute):
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    for number, version in enumerate(two, 1):
+        await execute(
+            "INSERT INTO builder_pub.endpoint_minute_v1 VALUES ($1, $2, $3, $4, 0, 0, $5, 7, $6)",
+            *(UUID(version["endpoints"][0]["id"]), "/me/lab/main/production/greet", now, 10 * number, 50.0 * number),
+            [0, 10 * number],
+        )
+    found = (await lab.me.get(f"/api/v1/deployments/{lab.deployment['id']}/metrics")).json()
+    routes = [(one["via"], one["version"], one["requests"]) for one in found["routes"]]
+    assert routes == [("production", "v1", 10), ("production", "v2", 20)]
+    assert [(one["version"], one["requests"]) for one in found["versions"]] == [("v1", 10), ("v2", 20)]
+    assert [(one["alias"], one["requests"]) for one in found["aliases"]] == [("production", 30)]
+
+
+async def test_a_project_counts_its_enabled_endpoints(lab, two):
+    url = f"/api/v0/projects/{lab.project['id']}/"
+    assert (await lab.me.get(url)).json()["enabled_endpoint_count"] == 2
+    endpoint = f"/api/v0/deployment-endpoints/{two[0]['endpoints'][0]['id']}/"
+    assert (await lab.me.patch(endpoint, json={"enabled": False})).status_code == 200
+    assert (await lab.me.get(url)).json()["enabled_endpoint_count"] == 1
+    assert (await lab.me.delete(two[1]["url"])).status_code == 204
+    assert (await lab.me.get(url)).json()["enabled_endpoint_count"] == 0
+
+
 async def test_an_alias_cannot_go_where_nothing_is(lab, two):
     root = f"/api/v1/deployments/{lab.deployment['id']}/aliases"
     for name, body, field in (
@@ -118,9 +143,13 @@ async def test_builds_are_retried_cancelled_and_read(lab, other, two):
     lab.builder.build_log = {"lines": ["pulled", "pushed"], "next": 2, "status": "ready", "detail": ""}
     assert (await lab.me.get(f"{endpoint}/build-log")).json() == lab.builder.build_log
     at = "2026-01-01T00:00:00Z"
-    lab.builder.log = {"lines": [{"at": at, "replica": "r1", "text": "served"}]}
-    assert (await lab.me.get(f"{endpoint}/log", params={"limit": 5})).json() == lab.builder.log
+    line = {"at": at, "replica": "r1", "stream": "stdout", "text": "served"}
+    lab.logs.log = {"lines": [line], "next": "739577/r1/1"}
+    assert (await lab.me.get(f"{endpoint}/log", params={"limit": 5})).json() == lab.logs.log
     assert (await other.get(f"{endpoint}/log")).status_code == 404
+    lab.logs.records = [{"_time": at, "guess": "dog"}]
+    assert (await lab.me.get(f"{endpoint}/metadata")).json() == {"items": lab.logs.records}
+    assert (await other.get(f"{endpoint}/metadata")).status_code == 404
 
 
 async def test_traffic_is_counted_by_route_and_minute(lab, two, execute):
@@ -147,6 +176,10 @@ async def test_traffic_is_counted_by_route_and_minute(lab, two, execute):
         ("v1", "greet", 100),
     ]
     assert len(found["minutes"]) == 2
+    assert [(one["version"], one["endpoint"], one["requests"]) for one in found["versions"]] == [("v1", "greet", 200)]
+    [alias] = found["aliases"]
+    assert (alias["alias"], alias["requests"], alias["error_percent"]) == ("production", 100, 5.0)
+    assert (alias["latency_ms_p50"], alias["latency_ms_p99"]) == (10.0, 700.0)
     url = f"/api/v1/deployments/{lab.deployment['id']}/metrics"
     assert (await lab.me.get(url, params={"minutes": 180})).json()["total"]["requests"] == 207
     empty = (await lab.me.get(f"/api/v1/deployment-endpoints/{endpoint}/metrics", params={"minutes": 1})).json()

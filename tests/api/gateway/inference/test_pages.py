@@ -52,7 +52,8 @@ async def busy(lab: Lab, execute: Any) -> dict[str, Any]:
         "status": "ready",
     }
     lines = [{"at": f"2026-01-01T00:00:{n:02}Z", "replica": "greet-1", "text": f"GET / {HOSTILE}"} for n in range(20)]
-    lab.builder.log = {"lines": lines}
+    lab.logs.log = {"lines": lines, "next": "739577/greet-1/20"}
+    lab.logs.records = [{"_time": "2026-01-01T00:00:00", "score": n / 7, "guess": HOSTILE} for n in range(9)]
     return {"first": first, "second": second}
 
 
@@ -60,7 +61,7 @@ def place(lab: Lab) -> str:
     return f"/p/me/lab/deployment/{lab.deployment['id']}/"
 
 
-async def test_pages_show_everything_and_run_nothing(lab, browser, busy, served_builder):
+async def test_pages_show_everything_and_run_nothing(lab, browser, busy, served_logs):
     version = f"{place(lab)}version/{busy['first']['id']}/"
     pages = {
         "deployments": "/p/me/lab/deployments/",
@@ -86,7 +87,11 @@ async def test_pages_show_everything_and_run_nothing(lab, browser, busy, served_
     display = (await lab.me.get(busy["first"]["url"])).json()["urls"]["display"]
     assert display.endswith(version)
     assert lab.deployment["urls"]["display"].endswith(place(lab))
-    await served_builder.stop()
+    stream = f"/api/v1/streams/deployment-endpoints/{busy['first']['endpoints'][0]['id']}/log/"
+    assert f'data-stream="{stream}?from=739577/greet-1/20"' in seen["version"]
+    assert "Metadata of greet" in seen["version"]
+    assert ">score<" in seen["version"]
+    await served_logs.stop()
     assert "cannot be read now" in await browser.get(version)
 
 
@@ -154,6 +159,38 @@ async def test_aliases_and_keys_by_forms(lab, browser, busy):
     assert (await browser.send(page, f"{page}keys/revoke/", key=str(key.id))).status_code == 303
     assert (await browser.send(page, f"{page}aliases/delete/", alias="production")).status_code == 303
     assert "No alias has been moved" not in await browser.get(page)
+
+
+async def test_a_canary_with_bounds_by_forms(lab, browser, busy):
+    page = place(lab)
+    await lab.builder.available(UUID(busy["second"]["id"]))
+    wanted = {"alias": "production", "version": "v1", "canary": "v2", "canary_percent": "10"}
+    for field, value, said in (
+        ("canary_percent", "", "needs a version and its share"),
+        ("canary_percent", "101", "a number from 1 to 100"),
+        ("canary", "v9", "has no version"),
+        ("max_error_percent", "0", "above 0 and up to 100"),
+        ("max_latency_ms", "nan", "above 0 and up to 3600000"),
+    ):
+        odd = await browser.send(page, f"{page}aliases/", **{**wanted, field: value})
+        assert (odd.status_code, said in odd.text) == (400, True), (field, odd.text)
+    bounds = {"max_error_percent": "2,5", "max_latency_ms": "300", "sticky": "1"}
+    assert (await browser.send(page, f"{page}aliases/", **wanted, **bounds)).status_code == 303
+    move = lab.builder.moves[-1]
+    assert (str(move.canary_version_id), move.canary_percent, move.sticky) == (busy["second"]["id"], 10, True)
+    assert (move.max_error_percent, move.max_latency_ms) == (2.5, 300)
+    shown = await browser.get(page)
+    keep("canary", shown)
+    assert "stays with the version that it met" in shown
+    assert "above 2.5 % server errors or 300 ms" in shown
+    assert "All to v2" in shown
+    assert (await browser.send(page, f"{page}aliases/", **wanted)).status_code == 303
+    assert lab.builder.moves[-1].sticky is False
+    end = {"alias": "production", "version": busy["first"]["id"], "reason": "The canary was ended."}
+    assert (await browser.send(page, f"{page}aliases/", **end)).status_code == 303
+    assert (lab.builder.moves[-1].canary_version_id, lab.builder.moves[-1].sticky) == (None, True)
+    history = (await lab.me.get(f"/api/v1/deployments/{lab.deployment['id']}/alias-moves")).json()["items"]
+    assert [(one["canary_version"], one["canary_percent"]) for one in history[:2]] == [(None, 0), ("v2", 10)]
 
 
 async def test_others_see_no_page(lab, browser, browser_of, other, busy):

@@ -83,6 +83,9 @@ async def test_a_call_goes_to_the_endpoint_with_a_key_of_its_own(call, lab, rout
     [key] = lab.builder.keys
     assert (key.consumer, key.endpoints) == ("test call of me", ("greet",))
     assert lab.builder.calls[-1][0] == f"DELETE /internal/v1/keys/{key.id}"
+    assert key.hidden
+    assert key.expires_at is not None
+    assert (await lab.me.get(f"/api/v1/deployments/{lab.deployment['id']}/keys")).json() == {"items": []}
     await call(404, client=other)
 
 

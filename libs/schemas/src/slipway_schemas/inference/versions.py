@@ -218,6 +218,8 @@ class KeyDraft(Storable, StrictModel):
     """Names of endpoints; empty = all."""
     expires_at: datetime | None = None
     requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    hidden: bool = False
+    """For one test call: in no list, and deleted after its end. It needs an end."""
 
 
 class InferenceMaterialsRequest(Storable, StrictModel):
@@ -254,6 +256,7 @@ class EndpointLine(WireModel):
 
     at: datetime
     replica: str
+    stream: str = "stdout"
     text: str
 
 
@@ -261,6 +264,8 @@ class EndpointLines(WireModel):
     """Lines of all replicas of an endpoint, by time."""
 
     lines: tuple[EndpointLine, ...]
+    next: str = ""
+    """Where the live stream goes on: its `from`."""
 
 
 class BuildLogPage(WireModel):

@@ -49,7 +49,8 @@ CREATE TABLE builder_pub.alias_v1 (id uuid PRIMARY KEY, deployment_id uuid, name
     canary_version_id uuid, canary_percent int, modified_at timestamptz, sticky bool DEFAULT true,
     max_error_percent double precision, max_latency_ms double precision);
 CREATE TABLE builder_pub.alias_move_v1 (id uuid PRIMARY KEY, alias_id uuid, deployment_id uuid, alias_name text,
-    version_id uuid, previous_version_id uuid, actor_id int, reason text, automatic bool, at timestamptz);
+    version_id uuid, previous_version_id uuid, actor_id int, reason text, automatic bool, at timestamptz,
+    canary_version_id uuid, canary_percent int DEFAULT 0);
 CREATE TABLE builder_pub.key_v1 (id uuid PRIMARY KEY, deployment_id uuid, consumer text, endpoints text[],
     expires_at timestamptz, requests_per_minute int, created_at timestamptz, last_used_at timestamptz,
     revoked_at timestamptz, creator_id int);
@@ -74,7 +75,6 @@ class BuilderNeighbour:
         self.drafts: list[VersionDraft] = []
         self.keys: list[KeyDraft] = []
         self.moves: list[AliasMove] = []
-        self.log: dict[str, Any] = {"lines": []}
         self.build_log: dict[str, Any] = {"lines": [], "next": 0, "status": "ready", "detail": ""}
 
     def app(self) -> Starlette:
@@ -90,7 +90,6 @@ class BuilderNeighbour:
             "versions/{id}/rebuild": {"POST": self._nothing},
             "versions/{id}/cancel": {"POST": self._nothing},
             "endpoints/{id}": {"PATCH": self._change_endpoint},
-            "endpoints/{id}/log": {"GET": self._endpoint_log},
             "images/{id}/log": {"GET": self._image_log},
             "keys": {"POST": self._create_key},
             "keys/{id}": {"DELETE": self._revoke_key},
@@ -267,14 +266,16 @@ class BuilderNeighbour:
         alias_id = found[0]["id"] if found else new_id()
         previous = found[0]["version_id"] if found else None
         await self.run(
-            "INSERT INTO builder_pub.alias_v1 VALUES ($1, $2, $3, $4, $5, $6, now()) ON CONFLICT (id) DO UPDATE"
-            " SET version_id = $4, canary_version_id = $5, canary_percent = $6, modified_at = now()",
+            "INSERT INTO builder_pub.alias_v1 VALUES ($1, $2, $3, $4, $5, $6, now(), $7, $8, $9) ON CONFLICT (id)"
+            " DO UPDATE SET version_id = $4, canary_version_id = $5, canary_percent = $6, modified_at = now(),"
+            " sticky = $7, max_error_percent = $8, max_latency_ms = $9",
             *(alias_id, deployment_id, name, move.version_id, move.canary_version_id, move.canary_percent),
+            *(move.sticky, move.max_error_percent, move.max_latency_ms),
         )
         await self.run(
-            "INSERT INTO builder_pub.alias_move_v1 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, now())",
+            "INSERT INTO builder_pub.alias_move_v1 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, now(), $9, $10)",
             *(new_id(), alias_id, deployment_id, name, move.version_id, previous),
-            *(int(request.headers[ACTOR_HEADER]), move.reason),
+            *(int(request.headers[ACTOR_HEADER]), move.reason, move.canary_version_id, move.canary_percent),
         )
         moved = AliasMoved(
             id=alias_id,
@@ -296,6 +297,8 @@ class BuilderNeighbour:
     async def _create_key(self, request: Request) -> Mapping[str, Any]:
         draft = KeyDraft.model_validate_json(await request.body())
         self.keys.append(draft)
+        if draft.hidden:
+            return {"id": str(draft.id), "name": draft.consumer}
         await self.run(
             "INSERT INTO builder_pub.key_v1 VALUES ($1, $2, $3, $4, $5, $6, now(), NULL, NULL, $7)",
             *(draft.id, draft.deployment_id, draft.consumer, list(draft.endpoints), draft.expires_at),
@@ -320,9 +323,6 @@ class BuilderNeighbour:
 
     async def _nothing(self, request: Request) -> None:
         """Done at once."""
-
-    async def _endpoint_log(self, request: Request) -> Mapping[str, Any]:
-        return self.log
 
     async def _image_log(self, request: Request) -> Mapping[str, Any]:
         return self.build_log

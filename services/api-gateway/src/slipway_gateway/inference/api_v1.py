@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -16,6 +16,7 @@ from slipway_gateway.inference.domain.request import DeploymentUpdate
 from slipway_gateway.inference.keys import MAX_CONSUMER_LENGTH
 from slipway_gateway.inference.store.versions import VersionFilter
 from slipway_gateway.inference.trial import TrialAnswer, TrialRequest
+from slipway_gateway.inference.versions import served_by
 from slipway_gateway.paging import PageRequest
 from slipway_gateway.v0.bodies import body_schema
 from slipway_kit.body import json_or_form
@@ -32,6 +33,7 @@ from slipway_schemas.inference.versions import (
 router = APIRouter(tags=["deployments"])
 
 _MOST_LINES = 10_000
+_MOST_RECORDS = 100_000
 _MOST_MINUTES = 7 * 24 * 60
 
 
@@ -98,6 +100,9 @@ class AliasMoveV1(BaseModel):
     version: str | None
     previous_version_id: UUID | None
     previous_version: str | None
+    canary_version_id: UUID | None
+    canary_version: str | None
+    canary_percent: int
     actor_id: int | None
     actor: str | None
     reason: str
@@ -155,6 +160,12 @@ class TargetsV1(BaseModel):
     """All targets, the default one first."""
 
     items: list[TargetV1]
+
+
+class EndpointRecords(BaseModel):
+    """Metadata records of an endpoint."""
+
+    items: list[dict[str, Any]]
 
 
 class DeploymentV1(BaseModel):
@@ -255,6 +266,9 @@ async def list_alias_moves(
                 version=one.version_name,
                 previous_version_id=one.previous_version_id,
                 previous_version=one.previous_version_name,
+                canary_version_id=one.canary_version_id,
+                canary_version=one.canary_version_name,
+                canary_percent=one.canary_percent,
                 actor_id=one.actor_id,
                 actor=one.actor,
                 reason=one.reason,
@@ -303,8 +317,7 @@ async def deployment_metrics(
     page = await context.inference.versions.page(
         user, VersionFilter(deployment_id=deployment_id), PageRequest(count=False)
     )
-    endpoints = [endpoint for version in page.items for endpoint in version.endpoints]
-    return await context.inference.versions.traffic(endpoints, timedelta(minutes=minutes))
+    return await context.inference.versions.traffic(served_by(page.items), timedelta(minutes=minutes))
 
 
 @router.get("/deployment-targets")
@@ -359,17 +372,31 @@ async def get_endpoint_log(
     context: Context,
     limit: Annotated[int, Query(ge=1, le=_MOST_LINES)] = 1000,
 ) -> EndpointLines:
-    """The newest lines of all replicas."""
+    """The newest lines of all replicas, also of those that are gone.
+
+    `next` is where the live stream goes on: `/api/v1/streams/deployment-endpoints/<id>/log/?from=<next>`.
+    """
     return await context.inference.versions.log(user, endpoint_id, limit=limit)
+
+
+@router.get("/deployment-endpoints/{endpoint_id}/metadata")
+async def get_endpoint_metadata(
+    endpoint_id: UUID,
+    user: CurrentUser,
+    context: Context,
+    limit: Annotated[int, Query(ge=1, le=_MOST_RECORDS)] = 1000,
+) -> EndpointRecords:
+    """The newest metadata records that the replicas printed as `{"vh_metadata": {…}}`, oldest first, with `_time`."""
+    return EndpointRecords(items=await context.inference.versions.metadata(user, endpoint_id, limit=limit))
 
 
 @router.get("/deployment-endpoints/{endpoint_id}/metrics")
 async def endpoint_metrics(
     endpoint_id: UUID, user: CurrentUser, context: Context, minutes: Minutes = 60
 ) -> TrafficReport:
-    """Requests, errors and latency of an endpoint, by version and alias and by minute."""
+    """Requests, errors and latency of an endpoint of one version, by address and by minute."""
     found = await context.inference.versions.endpoint(user, endpoint_id)
-    return await context.inference.versions.traffic([found.endpoint], timedelta(minutes=minutes))
+    return await context.inference.versions.traffic([found], timedelta(minutes=minutes))
 
 
 @router.post("/deployment-endpoints/{endpoint_id}/test", openapi_extra=body_schema(TrialRequest))

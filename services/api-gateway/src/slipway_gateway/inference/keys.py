@@ -57,8 +57,9 @@ class KeyService:
         endpoints: Sequence[str] = (),
         expires_at: datetime | None = None,
         requests_per_minute: int | None = None,
+        hidden: bool = False,
     ) -> IssuedKey:
-        """A new key. Raises `NotFound`, `Invalid`."""
+        """A new key; a `hidden` one is in no list and is ended by `end_hidden`. Raises `NotFound`, `Invalid`."""
         found = (await self._deployments.get(user, deployment_id)).deployment
         consumer = consumer.strip()
         if not 1 <= len(consumer) <= MAX_CONSUMER_LENGTH or not consumer.isprintable():
@@ -78,6 +79,7 @@ class KeyService:
             endpoints=tuple(dict.fromkeys(endpoints)),
             expires_at=expires_at,
             requests_per_minute=requests_per_minute,
+            hidden=hidden,
         )
         with refused_fields():
             made = await self._builder.post(
@@ -90,6 +92,10 @@ class KeyService:
         if key_id not in {one.id for one in await self.of_deployment(user, deployment_id)}:
             raise NotFound("This key does not exist, or you may not see it.")
         await self._builder.delete(f"{INTERNAL}/keys/{key_id}", actor=user.id)
+
+    async def end_hidden(self, user: User, key: IssuedKey) -> None:
+        """End a key that only this process knows."""
+        await self._builder.delete(f"{INTERNAL}/keys/{key.id}", actor=user.id)
 
     async def _check_endpoints(self, user: User, deployment: Deployment, names: Sequence[str]) -> None:
         if not names:

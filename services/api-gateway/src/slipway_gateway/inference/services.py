@@ -34,6 +34,7 @@ class InferenceServices:
         cls,
         db: Database,
         builder: Neighbour,
+        logs: Neighbour,
         *,
         settings: GatewaySettings,
         vault: Vault,
@@ -53,7 +54,7 @@ class InferenceServices:
         keys = KeyService(db, builder, deployments, clock)
         return cls(
             deployments=deployments,
-            versions=VersionService(db, builder, drafts, snapshots, clock),
+            versions=VersionService(db, builder, logs, drafts, snapshots, clock),
             keys=keys,
             targets=TargetService(db, builder),
             trials=TrialService(keys, clock),

@@ -116,11 +116,12 @@ class TrialService:
             consumer=f"test call of {user.username}",
             endpoints=(served.endpoint.name,),
             expires_at=self._clock.now() + _KEY_LIFETIME,
+            hidden=True,
         )
         try:
             return await self._sent_when_known(call, issued.value, request.timeout_seconds)
         finally:
-            await asyncio.shield(self._keys.revoke(user, deployment.id, issued.id))
+            await asyncio.shield(self._keys.end_hidden(user, issued))
 
     @staticmethod
     async def _sent_when_known(call: _Call, key: str, timeout: float) -> TrialAnswer:

@@ -1,9 +1,12 @@
 """Use cases of versions and their endpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
+
+from pydantic import RootModel
 
 from slipway_db import Database
 from slipway_gateway.data.domain import Datum
@@ -12,7 +15,7 @@ from slipway_gateway.executions.drafts import Snapshots
 from slipway_gateway.idempotency import id_for
 from slipway_gateway.identity.domain import User
 from slipway_gateway.inference.builder import CREATE_SECONDS, INTERNAL, refused_fields
-from slipway_gateway.inference.domain.metrics import TrafficReport, report
+from slipway_gateway.inference.domain.metrics import Answering, TrafficReport, report
 from slipway_gateway.inference.domain.records import Endpoint, Image, Version
 from slipway_gateway.inference.domain.request import EndpointUpdate, VersionRequest
 from slipway_gateway.inference.drafts import VersionDrafts
@@ -40,14 +43,30 @@ class ServedEndpoint:
     version: Version
 
 
+def served_by(versions: Iterable[Version]) -> list[ServedEndpoint]:
+    """All endpoints of these versions."""
+    return [ServedEndpoint(endpoint, version) for version in versions for endpoint in version.endpoints]
+
+
+class _Records(RootModel[list[dict[str, Any]]]):
+    """Metadata records as the log service gives them."""
+
+
 class VersionService:
     """Versions. It opens its own units of work and closes them before it calls the builder."""
 
     def __init__(
-        self, db: Database, builder: Neighbour, drafts: VersionDrafts, snapshots: Snapshots, clock: Clock
+        self,
+        db: Database,
+        builder: Neighbour,
+        logs: Neighbour,
+        drafts: VersionDrafts,
+        snapshots: Snapshots,
+        clock: Clock,
     ) -> None:
         self._db = db
         self._builder = builder
+        self._logs = logs
         self._drafts = drafts
         self._snapshots = snapshots
         self._clock = clock
@@ -152,17 +171,24 @@ class VersionService:
         return await self._builder.get(path, params=params, result=BuildLogPage, actor=user.id)
 
     async def log(self, user: User, endpoint_id: UUID, *, limit: int) -> EndpointLines:
-        """The newest lines of all replicas. Raises `NotFound`."""
+        """The newest lines of all replicas, also of those that are gone. Raises `NotFound`."""
         found = await self.endpoint(user, endpoint_id)
         path = f"{INTERNAL}/endpoints/{found.endpoint.id}/log"
-        return await self._builder.get(path, params={"limit": limit}, result=EndpointLines, actor=user.id)
+        return await self._logs.get(path, params={"limit": limit}, result=EndpointLines)
 
-    async def traffic(self, endpoints: Sequence[Endpoint], window: timedelta) -> TrafficReport:
+    async def metadata(self, user: User, endpoint_id: UUID, *, limit: int) -> list[dict[str, Any]]:
+        """The newest metadata records of all replicas, oldest first. Raises `NotFound`."""
+        found = await self.endpoint(user, endpoint_id)
+        path = f"{INTERNAL}/endpoints/{found.endpoint.id}/metadata"
+        return (await self._logs.get(path, params={"limit": limit}, result=_Records)).root
+
+    async def traffic(self, served: Sequence[ServedEndpoint], window: timedelta) -> TrafficReport:
         """Requests of endpoints that the caller was shown already."""
         since = self._clock.now() - window
+        answering = {one.endpoint.id: Answering(one.version.name, one.endpoint.name) for one in served}
         async with self._db.read() as session:
-            minutes = await VersionStore(session).minutes([one.id for one in endpoints], since)
-        return report(minutes, since)
+            minutes = await VersionStore(session).minutes(list(answering), since)
+        return report(minutes, since, answering)
 
 
 def _uuid(text: str) -> UUID | None:

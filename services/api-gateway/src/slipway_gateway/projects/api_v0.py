@@ -114,7 +114,7 @@ class ProjectV0(ProjectListV0):
     running_execution_count: int
     queued_execution_count: int
     last_execution_ctime: Timestamp | None
-    enabled_endpoint_count: int = 0
+    enabled_endpoint_count: int
     default_environment: str | None
     default_store: UUID | None
     upload_store_id: UUID | None
@@ -159,6 +159,7 @@ async def project_v0(services: Factory, project: Project) -> ProjectV0:
         running_execution_count=sum(by_status.get(status, 0) for status in _RUNNING),
         queued_execution_count=sum(by_status.get(status, 0) for status in _WAITING),
         last_execution_ctime=newest,
+        enabled_endpoint_count=await services.projects.enabled_endpoints(project),
         default_environment=None if project.default_environment_id is None else str(project.default_environment_id),
         default_store=project.default_store_id,
         upload_store_id=project.upload_store_id,

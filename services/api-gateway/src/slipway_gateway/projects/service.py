@@ -51,6 +51,10 @@ class ProjectService:
         """The projects that the user may see."""
         return await self._store.page(user.id, request, name=name)
 
+    async def enabled_endpoints(self, project: Project) -> int:
+        """How many endpoints of the project are enabled."""
+        return await self._store.enabled_endpoints(project.id)
+
     async def execution_counts(self, projects: Sequence[Project]) -> dict[UUID, ExecutionCounts]:
         """Executions by status of each project."""
         return await self._store.execution_counts([project.id for project in projects])

@@ -124,6 +124,15 @@ class ProjectStore:
         )
         return await self._session.scalar(statement) is not None
 
+    async def enabled_endpoints(self, project_id: UUID) -> int:
+        """Endpoints that are enabled at every level, from the builder's published views."""
+        statement = text(
+            "SELECT count(*) FROM builder_pub.endpoint_v1 e JOIN builder_pub.version_v1 v ON v.id = e.version_id"
+            " JOIN builder_pub.deployment_v1 d ON d.id = v.deployment_id WHERE d.project_id = :id"
+            " AND e.enabled AND v.enabled AND d.enabled AND v.deleted_at IS NULL AND d.deleted_at IS NULL"
+        )
+        return int(await self._session.scalar(statement, {"id": project_id}) or 0)
+
     async def execution_counts(self, project_ids: Sequence[UUID]) -> dict[UUID, ExecutionCounts]:
         """Executions by status, from the scheduler's published view, for many projects in one statement."""
         statement = text(

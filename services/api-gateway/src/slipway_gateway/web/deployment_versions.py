@@ -1,5 +1,6 @@
 """Pages of a deployment's versions: one with its endpoints, builds and logs, and the form that makes a new one."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,10 +20,11 @@ from slipway_gateway.inference.deployments import DeploymentDetail
 from slipway_gateway.inference.domain.records import Endpoint, Version
 from slipway_gateway.inference.domain.request import EndpointUpdate, VersionRequest
 from slipway_gateway.inference.trial import TrialAnswer, TrialRequest
-from slipway_gateway.inference.versions import ServedEndpoint
+from slipway_gateway.inference.versions import ServedEndpoint, served_by
 from slipway_gateway.paging import PageRequest
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.web.access import Form, PageForm, PageUser
+from slipway_gateway.web.charts import Chart, charts_of
 from slipway_gateway.web.deployments import REFUSED, WINDOW, deployment_at, traffic_charts
 from slipway_gateway.web.errors import PageRoute
 from slipway_gateway.web.problems import Problems, problems_of
@@ -39,7 +41,8 @@ router = APIRouter(
 M = TypeVar("M", bound=BaseModel)
 
 _CHANGING = frozenset({EndpointStatus.CREATED, EndpointStatus.BUILDING_IMAGE, EndpointStatus.DEPLOYING})
-_LOG_LINES = 200
+_LOG_LINES = 500
+_SERIES_RECORDS = 2000
 _CHOICES = 100
 
 
@@ -60,6 +63,16 @@ class EndpointView:
     image: str
     description: str
     files: tuple[EndpointFileView, ...]
+
+
+@dataclass(frozen=True)
+class _EndpointLogs:
+    """What an endpoint's build and replicas said; None where nobody can tell now."""
+
+    endpoint: Endpoint
+    build: BuildLogPage | None
+    log: EndpointLines | None
+    series: list[Chart]
 
 
 @router.get("/version/{version_id}/")
@@ -162,7 +175,7 @@ async def _version(
     answer: TrialAnswer | None = None,
 ) -> Response:
     versions = context.inference.versions
-    traffic = await versions.traffic(found.endpoints, WINDOW)
+    traffic = await versions.traffic(served_by([found]), WINDOW)
     return render(
         request,
         "deployment_version.html",
@@ -174,13 +187,20 @@ async def _version(
         changing=found.effective_enabled and any(one.status in _CHANGING for one in found.endpoints),
         images=await versions.images(found.endpoints),
         datums=await versions.datums_of([found]),
-        logs=[(one, await _build_log(context, user, one), await _log(context, user, one)) for one in found.endpoints],
+        logs=await asyncio.gather(*(_logs(context, user, one) for one in found.endpoints)),
         traffic=traffic,
         charts=traffic_charts(traffic, context.clock.now().timestamp() / 60),
         form=form or Form([]),
         problems=problems or {},
         answer=answer,
     )
+
+
+async def _logs(context: GatewayContext, user: User, endpoint: Endpoint) -> _EndpointLogs:
+    build, log, series = await asyncio.gather(
+        _build_log(context, user, endpoint), _log(context, user, endpoint), _series(context, user, endpoint)
+    )
+    return _EndpointLogs(endpoint, build, log, series)
 
 
 async def _build_log(context: GatewayContext, user: User, endpoint: Endpoint) -> BuildLogPage | None:
@@ -196,6 +216,15 @@ async def _log(context: GatewayContext, user: User, endpoint: Endpoint) -> Endpo
         return await context.inference.versions.log(user, endpoint.id, limit=_LOG_LINES)
     except SlipwayError:
         return None
+
+
+async def _series(context: GatewayContext, user: User, endpoint: Endpoint) -> list[Chart]:
+    """Charts of what the replicas printed as metadata."""
+    try:
+        records = await context.inference.versions.metadata(user, endpoint.id, limit=_SERIES_RECORDS)
+    except SlipwayError:
+        return []
+    return charts_of(records)
 
 
 async def _form(

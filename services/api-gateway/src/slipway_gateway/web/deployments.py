@@ -1,10 +1,12 @@
 """Pages of deployments: those of a project, and one with its versions, aliases, keys and traffic."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 
@@ -15,7 +17,9 @@ from slipway_gateway.inference.deployments import DeploymentDetail
 from slipway_gateway.inference.domain.metrics import TrafficReport
 from slipway_gateway.inference.domain.request import DeploymentCreate, DeploymentUpdate
 from slipway_gateway.inference.keys import IssuedKey
+from slipway_gateway.inference.services import InferenceServices
 from slipway_gateway.inference.store.versions import VersionFilter
+from slipway_gateway.inference.versions import served_by
 from slipway_gateway.paging import PageRequest
 from slipway_gateway.projects.domain import Project
 from slipway_gateway.web.access import Form, PageForm, PageUser
@@ -34,6 +38,37 @@ REFUSED = (Invalid, Conflict, Unavailable)
 """What a form can meet; the page is shown again and says it."""
 WINDOW = timedelta(hours=1)
 _FEWEST_POINTS = 2
+
+
+@dataclass(frozen=True)
+class DeploymentPlace:
+    """The page of a deployment, and who is there."""
+
+    request: Request
+    user: User
+    context: GatewayContext
+    project: Project
+    detail: DeploymentDetail
+
+    @property
+    def id(self) -> UUID:
+        """The deployment's."""
+        return self.detail.deployment.id
+
+    @property
+    def services(self) -> InferenceServices:
+        """Use cases of inference."""
+        return self.context.inference
+
+
+async def _place(
+    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context
+) -> DeploymentPlace:
+    project, detail = await deployment_at(context, user, owner, name, deployment_id)
+    return DeploymentPlace(request, user, context, project, detail)
+
+
+Place = Annotated[DeploymentPlace, Depends(_place)]
 
 
 @router.get("/deployments/")
@@ -60,117 +95,73 @@ async def create_deployment(
 
 
 @router.get("/deployment/{deployment_id}/")
-async def deployment(
-    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context
-) -> Response:
+async def deployment(place: Place) -> Response:
     """One deployment with all that is known of it."""
-    project, detail = await deployment_at(context, user, owner, name, deployment_id)
-    return await _deployment(request, user, context, project, detail)
+    return await _deployment(place)
 
 
 @router.post("/deployment/{deployment_id}/switch/")
-async def switch(
-    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context, form: PageForm
-) -> Response:
+async def switch(place: Place, form: PageForm) -> Response:
     """Enable or disable a deployment; open it to all or close it."""
-    project, detail = await deployment_at(context, user, owner, name, deployment_id)
     change = DeploymentUpdate(enabled=_switched(form, "enabled"), public=_switched(form, "public"))
-    try:
-        await context.inference.deployments.change(user, deployment_id, change)
-    except REFUSED as error:
-        return await _deployment(request, user, context, project, detail, problems=problems_of(error))
-    return RedirectResponse(address_of(project, "deployment", deployment_id), 303)
+    return await _done(place, place.services.deployments.change(place.user, place.id, change))
 
 
 @router.post("/deployment/{deployment_id}/delete/")
-async def delete(
-    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context, form: PageForm
-) -> Response:
+async def delete(place: Place, form: PageForm) -> Response:
     """Delete a deployment whose name was typed."""
-    project, detail = await deployment_at(context, user, owner, name, deployment_id)
-    try:
-        if form.text("confirm") != detail.deployment.name:
-            raise Invalid(f"Type the name, {detail.deployment.name}, to delete the deployment.", field="confirm")
-        await context.inference.deployments.delete(user, deployment_id)
-    except REFUSED as error:
-        return await _deployment(request, user, context, project, detail, problems=problems_of(error))
-    return RedirectResponse(address_of(project, "deployments"), 303)
+    name = place.detail.deployment.name
+    if form.text("confirm") != name:
+        return await _deployment(place, problems={"confirm": (f"Type the name, {name}, to delete the deployment.",)})
+    deleted = place.services.deployments.delete(place.user, place.id)
+    return await _done(place, deleted, back=address_of(place.project, "deployments"))
 
 
 @router.post("/deployment/{deployment_id}/aliases/")
-async def move_alias(
-    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context, form: PageForm
-) -> Response:
-    """Point an alias at a version, or make one."""
-    project, detail = await deployment_at(context, user, owner, name, deployment_id)
-    try:
-        version = await context.inference.versions.named(user, deployment_id, form.text("version"), field="version")
-        move = AliasMove(version_id=version.id, reason=form.text("reason")[:1000])
-        await context.inference.deployments.move_alias(user, deployment_id, form.text("alias"), move)
-    except REFUSED as error:
-        found = problems_of(error)
-        named = {"alias" if field == "name" else field: texts for field, texts in found.items()}
-        return await _deployment(request, user, context, project, detail, form=form, problems=named)
-    return RedirectResponse(address_of(project, "deployment", deployment_id), 303)
+async def move_alias(place: Place, form: PageForm) -> Response:
+    """Point an alias at a version, or at two with a share for the second one; or make one."""
+
+    async def move() -> None:
+        wanted = await _alias_move(place, form)
+        await place.services.deployments.move_alias(place.user, place.id, form.text("alias"), wanted)
+
+    return await _done(place, move(), form=form, fields={"name": "alias"})
 
 
 @router.post("/deployment/{deployment_id}/aliases/rollback/")
-async def roll_back_alias(
-    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context, form: PageForm
-) -> Response:
+async def roll_back_alias(place: Place, form: PageForm) -> Response:
     """Point an alias at the version that it had before."""
-    project, detail = await deployment_at(context, user, owner, name, deployment_id)
-    try:
-        await context.inference.deployments.roll_back_alias(user, deployment_id, form.text("alias"))
-    except REFUSED as error:
-        return await _deployment(request, user, context, project, detail, problems=problems_of(error))
-    return RedirectResponse(address_of(project, "deployment", deployment_id), 303)
+    return await _done(place, place.services.deployments.roll_back_alias(place.user, place.id, form.text("alias")))
 
 
 @router.post("/deployment/{deployment_id}/aliases/delete/")
-async def delete_alias(
-    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context, form: PageForm
-) -> Response:
+async def delete_alias(place: Place, form: PageForm) -> Response:
     """Remove an alias."""
-    project, detail = await deployment_at(context, user, owner, name, deployment_id)
-    try:
-        await context.inference.deployments.delete_alias(user, deployment_id, form.text("alias"))
-    except REFUSED as error:
-        return await _deployment(request, user, context, project, detail, problems=problems_of(error))
-    return RedirectResponse(address_of(project, "deployment", deployment_id), 303)
+    return await _done(place, place.services.deployments.delete_alias(place.user, place.id, form.text("alias")))
 
 
 @router.post("/deployment/{deployment_id}/keys/")
-async def create_key(
-    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context, form: PageForm
-) -> Response:
+async def create_key(place: Place, form: PageForm) -> Response:
     """Make a key and show it, once."""
-    project, detail = await deployment_at(context, user, owner, name, deployment_id)
     try:
-        issued = await context.inference.keys.issue(
-            user,
-            deployment_id,
+        days = _number(form, "days", 3650)
+        issued = await place.services.keys.issue(
+            place.user,
+            place.id,
             consumer=form.text("consumer"),
             endpoints=form.text("endpoints").replace(",", " ").split(),
-            expires_at=context.clock.now() + timedelta(days=days) if (days := _number(form, "days", 3650)) else None,
+            expires_at=place.context.clock.now() + timedelta(days=days) if days else None,
             requests_per_minute=_number(form, "requests_per_minute", 1_000_000),
         )
     except REFUSED as error:
-        return await _deployment(request, user, context, project, detail, form=form, problems=problems_of(error))
-    return await _deployment(request, user, context, project, detail, issued=issued)
+        return await _deployment(place, form=form, problems=problems_of(error))
+    return await _deployment(place, issued=issued)
 
 
 @router.post("/deployment/{deployment_id}/keys/revoke/")
-async def revoke_key(
-    request: Request, owner: str, name: str, deployment_id: UUID, user: PageUser, context: Context, form: PageForm
-) -> Response:
+async def revoke_key(place: Place, form: PageForm) -> Response:
     """End a key."""
-    project, detail = await deployment_at(context, user, owner, name, deployment_id)
-    try:
-        await context.inference.keys.revoke(user, deployment_id, _uuid(form.text("key")))
-    except REFUSED as error:
-        return await _deployment(request, user, context, project, detail, problems=problems_of(error))
-    return RedirectResponse(address_of(project, "deployment", deployment_id), 303)
+    return await _done(place, place.services.keys.revoke(place.user, place.id, _uuid(form.text("key"))))
 
 
 async def deployment_at(
@@ -222,39 +213,74 @@ async def _deployments(
     )
 
 
+async def _done(
+    place: DeploymentPlace,
+    action: Coroutine[Any, Any, object],
+    *,
+    form: Form | None = None,
+    fields: Mapping[str, str] | None = None,
+    back: str | None = None,
+) -> Response:
+    """Do what a form asks for and go back to the page, or show the page with what was refused.
+
+    `fields` names the fields of the form that are called otherwise by who refuses.
+    """
+    try:
+        await action
+    except REFUSED as error:
+        named = {(fields or {}).get(field, field): texts for field, texts in problems_of(error).items()}
+        return await _deployment(place, form=form, problems=named)
+    return RedirectResponse(back or address_of(place.project, "deployment", place.id), 303)
+
+
 async def _deployment(
-    request: Request,
-    user: User,
-    context: GatewayContext,
-    project: Project,
-    detail: DeploymentDetail,
+    place: DeploymentPlace,
     *,
     form: Form | None = None,
     problems: Problems | None = None,
     issued: IssuedKey | None = None,
 ) -> Response:
-    services, found = context.inference, detail.deployment
+    services, user, found = place.services, place.user, place.detail.deployment
     wanted = VersionFilter(deployment_id=found.id)
     versions = (await services.versions.page(user, wanted, PageRequest(limit=50, count=False))).items
-    traffic = await services.versions.traffic([one for version in versions for one in version.endpoints], WINDOW)
-    now = context.clock.now()
-    keys: Sequence[object] = await services.keys.of_deployment(user, found.id)
+    traffic = await services.versions.traffic(served_by(versions), WINDOW)
+    now = place.context.clock.now()
     return render(
-        request,
+        place.request,
         "deployment.html",
         user=user,
         status=400 if problems else 200,
-        project=project,
+        project=place.project,
         deployment=found,
-        aliases=detail.aliases,
+        aliases=place.detail.aliases,
         versions=versions,
         moves=await services.deployments.alias_moves(user, found.id),
-        keys=keys,
+        keys=await services.keys.of_deployment(user, found.id),
         traffic=traffic,
         charts=traffic_charts(traffic, now.timestamp() / 60),
         form=form or Form([]),
         problems=problems or {},
         issued=issued,
+    )
+
+
+async def _alias_move(place: DeploymentPlace, form: Form) -> AliasMove:
+    versions = place.services.versions
+    version = await versions.named(place.user, place.id, form.text("version"), field="version")
+    canary = None
+    if form.text("canary"):
+        canary = await versions.named(place.user, place.id, form.text("canary"), field="canary")
+    percent = _number(form, "canary_percent", 100)
+    if (canary is None) != (percent is None):
+        raise Invalid("A canary needs a version and its share of the requests.", field="canary_percent")
+    return AliasMove(
+        version_id=version.id,
+        canary_version_id=None if canary is None else canary.id,
+        canary_percent=percent or 0,
+        sticky=canary is None or form.has("sticky"),
+        max_error_percent=_decimal(form, "max_error_percent", 100),
+        max_latency_ms=_decimal(form, "max_latency_ms", 3_600_000),
+        reason=form.text("reason")[:1000],
     )
 
 
@@ -282,6 +308,19 @@ def _number(form: Form, field: str, most: int) -> int | None:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:12]) <= most:
         raise Invalid(f"Use a number from 1 to {most}, or nothing.", field=field)
     return int(text)
+
+
+def _decimal(form: Form, field: str, most: int) -> float | None:
+    text = form.text(field).replace(",", ".")
+    if not text:
+        return None
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= most:
+        raise Invalid(f"Use a number above 0 and up to {most}, or nothing.", field=field)
+    return found
 
 
 def _uuid(text: str) -> UUID:

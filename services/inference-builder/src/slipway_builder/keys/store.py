@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_builder.keys.tables import KeyRow
@@ -51,6 +51,15 @@ class KeyStore:
     async def revoke(self, key_id: UUID) -> None:
         """End a key."""
         await self._session.execute(update(KeyRow).where(KeyRow.id == key_id).values(revoked_at=text("now()")))
+
+    async def expired_hidden(self) -> Sequence[UUID]:
+        """Hidden keys that have ended without being revoked."""
+        statement = select(KeyRow.id).where(KeyRow.hidden, KeyRow.revoked_at.is_(None), KeyRow.expires_at < func.now())
+        return (await self._session.scalars(statement)).all()
+
+    async def delete_hidden(self) -> None:
+        """Delete hidden keys that are revoked."""
+        await self._session.execute(delete(KeyRow).where(KeyRow.hidden, KeyRow.revoked_at.is_not(None)))
 
     async def used(self, uses: Sequence[KeyUse]) -> None:
         """Note when keys were used last."""

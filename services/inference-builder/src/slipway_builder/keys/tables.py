@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from slipway_builder.database import BuilderBase
@@ -26,3 +26,5 @@ class KeyRow(BuilderBase):
     created_at: Mapped[CreatedAt]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    hidden: Mapped[bool] = mapped_column(server_default=false())
+    """Made for one test call: nobody sees it, and it is deleted after its end."""

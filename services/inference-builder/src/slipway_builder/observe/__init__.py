@@ -1,1 +1,1 @@
-"""What routers count, kept by the minute."""
+"""What is seen of endpoints: what routers count, kept by the minute, and what replicas write."""

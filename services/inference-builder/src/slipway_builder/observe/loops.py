@@ -1,11 +1,12 @@
-"""Forgets request counts that are old."""
+"""Forgets what is old."""
 
+from slipway_builder.observe.log_store import LogStore
 from slipway_builder.observe.store import CountStore
 from slipway_db import Database
 
 
 class ForgetCountsLoop:
-    """Deletes counts after the days that the installation keeps them."""
+    """Deletes counts after the days that the installation keeps them, and marks of logs that nobody writes."""
 
     name = "forget_counts"
     due = None
@@ -20,4 +21,5 @@ class ForgetCountsLoop:
         """Delete them."""
         async with self._db.transaction() as session:
             await CountStore(session).forget(self._days)
+            await LogStore(session).forget()
         return 0

@@ -47,8 +47,16 @@ FROM endpoint_minutes
 """,
 }
 
+SHOWN_KEYS = f"{DEFINITIONS['key_v1']} WHERE NOT hidden"
 
-def create_view(op: MigrationOperations, name: str, definition: str) -> None:
-    """Create a view in the published schema and grant it to its reader, the gateway."""
+ENDPOINT_ACCESS = """
+SELECT e.id, v.project_id, least(v.deleted_at, d.deleted_at) AS deleted_at
+FROM endpoints e JOIN versions v ON v.id = e.version_id JOIN deployments d ON d.id = e.deployment_id
+"""
+"""Whose logs an endpoint's are; for the log service."""
+
+
+def create_view(op: MigrationOperations, name: str, definition: str, *, to: str = "gateway") -> None:
+    """Create a view in the published schema and grant it to its reader."""
     op.execute(f"CREATE VIEW builder_pub.{name} AS {definition}")
-    grant_view(op, f"builder_pub.{name}", to=("gateway",))
+    grant_view(op, f"builder_pub.{name}", to=(to,))

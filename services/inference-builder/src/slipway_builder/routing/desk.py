@@ -30,6 +30,12 @@ class RoutingDesk:
         self._doorbell = doorbell
         self._clock = clock
 
+    async def admit(self, token: str) -> None:
+        """Raise `Unauthorized` for a token that is not the one of any target's routers."""
+        async with self._db.read() as session:
+            if not await TargetStore(session).knows_router_token(hashlib.sha256(token.encode()).hexdigest()):
+                raise Unauthorized("This token is not the one of any target's routers.")
+
     async def sync(self, token: str, request: RouterSync, stopping: asyncio.Event) -> TableChanges:
         """Answer at once when the router is behind, else when there is something new or the wait is over.
 

@@ -1,6 +1,6 @@
 """What every kind of target can do."""
 
-from collections.abc import AsyncIterator, Mapping, Set
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -114,8 +114,14 @@ class Target(Protocol):
         """Everything of this installation that is on the target, also what nobody wants any more."""
         ...
 
-    def logs(self, endpoint_id: UUID, *, since: datetime, skip: Set[str] = frozenset()) -> AsyncIterator[ReplicaLine]:
-        """Lines of all replicas but those in `skip`, from `since` on, until the caller stops reading."""
+    def logs(
+        self, endpoint_id: UUID, *, since: datetime, known: Mapping[str, datetime] | None = None
+    ) -> AsyncGenerator[ReplicaLine, None]:
+        """Lines of all replicas from `since` on, and of those in `known` from the time there on.
+
+        Goes on until the caller stops reading, or ends when no replica is left. A line that is told again has the
+        same time and comes after the same lines of its replica, as long as the target still has it.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -51,6 +51,13 @@ class TargetStore:
         row = await self._session.scalar(statement)
         return None if row is None else _target(row)
 
+    async def knows_router_token(self, token_hash: str) -> bool:
+        """Whether this token is the one of some target's routers."""
+        statement = select(TargetRow.id).where(
+            TargetRow.router_token_hash == token_hash, TargetRow.deleted_at.is_(None)
+        )
+        return await self._session.scalar(statement.limit(1)) is not None
+
     async def of_router_token(self, token_hash: str, target_id: UUID) -> bool:
         """Whether this token is the one of the target's routers."""
         statement = select(TargetRow.id).where(

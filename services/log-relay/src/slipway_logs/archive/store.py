@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_logs.archive.tables import SegmentRow, StreamRow
+from slipway_logs.sources import LogSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class StreamState:
     attempt_id: UUID
     execution_id: UUID
     number: int
+    replica: str | None
     durable_lines: int
     last_time_us: int
     created_at: datetime
@@ -41,6 +43,7 @@ _STATE = (
     StreamRow.attempt_id,
     StreamRow.execution_id,
     StreamRow.number,
+    StreamRow.replica,
     StreamRow.durable_lines,
     StreamRow.last_time_us,
     StreamRow.created_at,
@@ -53,14 +56,19 @@ class ArchiveStore:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def open_stream(self, attempt_id: UUID, execution_id: UUID, number: int) -> StreamState:
-        """The state of an attempt's log, begun now if there is none."""
+    async def open_stream(self, source: LogSource) -> StreamState:
+        """The state of a log, begun now if there is none."""
         await self._session.execute(
             insert(StreamRow)
-            .values(attempt_id=attempt_id, execution_id=execution_id, number=number)
+            .values(
+                attempt_id=source.attempt_id,
+                execution_id=source.execution_id,
+                number=source.number,
+                replica=source.replica,
+            )
             .on_conflict_do_nothing()
         )
-        return (await self.streams([attempt_id]))[attempt_id]
+        return (await self.streams([source.attempt_id]))[source.attempt_id]
 
     async def streams(self, attempt_ids: Sequence[UUID]) -> dict[UUID, StreamState]:
         """States of these attempts' logs; attempts without a log are left out."""

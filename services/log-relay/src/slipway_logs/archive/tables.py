@@ -10,13 +10,14 @@ from slipway_logs.orm import LogsBase
 
 
 class StreamRow(LogsBase):
-    """The log of one attempt: how much of it is durable."""
+    """The log of one attempt, or of one replica and day (`LogSource`): how much of it is durable."""
 
     __tablename__ = "streams"
 
     attempt_id: Mapped[UUID] = mapped_column(primary_key=True)
     execution_id: Mapped[UUID]
     number: Mapped[int] = mapped_column(Integer)
+    replica: Mapped[str | None] = mapped_column(Text)
     durable_lines: Mapped[int] = mapped_column(BigInteger, server_default="0")
     durable_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     last_time_us: Mapped[int] = mapped_column(BigInteger, server_default="0")

@@ -1,4 +1,4 @@
-"""Taking a worker's chunks: lines into the hot tail, metadata records into Postgres."""
+"""Taking chunks of workers and of the builder: lines into the hot tail, metadata records into Postgres."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,6 +12,7 @@ from slipway_logs.ingest.access import AttemptAccess, Standing
 from slipway_logs.ingest.hot_tail import Appended, HotTail
 from slipway_logs.metadata.writer import MetadataWriter
 from slipway_logs.metrics import LogsMetrics
+from slipway_logs.sources import LogSource
 from slipway_logs.times import time_us_of
 from slipway_schemas.logs import LogsAnswer, LogStream
 from slipway_schemas.tokens import AttemptClaims
@@ -48,31 +49,39 @@ class IngestService:
         more than it had when it ended. What it had may be sent again: the tail can be lost before it is durable.
         """
         standing = await self._access.standing(claims)
+        source = LogSource(claims.attempt_id, claims.execution_id, claims.number)
+        return await self._take(source, frames, standing)
+
+    async def take_from_replica(self, source: LogSource, frames: Sequence[Frame]) -> LogsAnswer:
+        """The same for a replica of an endpoint. Whoever sends its lines numbers them alike, so nobody is shut out."""
+        return await self._take(source, frames, None)
+
+    async def _take(self, source: LogSource, frames: Sequence[Frame], standing: Standing | None) -> LogsAnswer:
         lines = [frame for frame in frames if frame.header.stream != LogStream.METADATA]
         records = [frame for frame in frames if frame.header.stream == LogStream.METADATA]
-        if standing.ended:
+        if standing is not None and standing.ended:
             _refuse_more(standing, lines, records)
-        position = await self._append(claims, lines) if lines else await self._position(claims)
-        metadata_next = await self._metadata.write(claims, records)
+        position = await self._append(source, lines) if lines else await self._position(source)
+        metadata_next = await self._metadata.write(source, records)
         return LogsAnswer(next=position.next, durable=position.durable, metadata_next=metadata_next)
 
-    async def _position(self, claims: AttemptClaims) -> Appended:
-        known = await self._tail.position(claims.attempt_id)
+    async def _position(self, source: LogSource) -> Appended:
+        known = await self._tail.position(source.attempt_id)
         if known is not None:
             return known
-        state = await self._open(claims)
+        state = await self._open(source)
         return Appended(next=state.durable_lines, durable=state.durable_lines)
 
-    async def _append(self, claims: AttemptClaims, frames: list[Frame]) -> Appended:
+    async def _append(self, source: LogSource, frames: list[Frame]) -> Appended:
         now = self._clock.now()
         latest = time_us_of(now + _MAX_AHEAD)
         frames = [frame.moved_to(latest) if frame.header.time_us > latest else frame for frame in frames]
         restored = 0
         while restored < _RESTORE_TRIES:
-            appended = await self._tail.append(claims.attempt_id, frames, now.timestamp())
+            appended = await self._tail.append(source.attempt_id, frames, now.timestamp())
             if appended is None:
                 restored += 1
-                await self._restore(claims)
+                await self._restore(source)
                 continue
             self._metrics.ingested(appended.frames, appended.lines, appended.bytes)
             if appended.cut is None:
@@ -81,17 +90,17 @@ class IngestService:
             frames = [frames[appended.cut].from_line(appended.next), *frames[appended.cut + 1 :]]
         raise Unavailable("The log tail keeps losing its state; is the Redis server evicting keys?")
 
-    async def _restore(self, claims: AttemptClaims) -> None:
-        state = await self._open(claims)
-        await self._tail.restore(claims.attempt_id, state.durable_lines, state.last_time_us)
+    async def _restore(self, source: LogSource) -> None:
+        state = await self._open(source)
+        await self._tail.restore(source.attempt_id, state.durable_lines, state.last_time_us)
         # Between the look at the archive and the start of the tail, lines that came before the loss may have become
         # durable: the worker must not be asked for those again, since it may have deleted them.
-        if (await self._open(claims)).durable_lines != state.durable_lines:
-            await self._tail.forget(claims.attempt_id)
+        if (await self._open(source)).durable_lines != state.durable_lines:
+            await self._tail.forget(source.attempt_id)
 
-    async def _open(self, claims: AttemptClaims) -> StreamState:
+    async def _open(self, source: LogSource) -> StreamState:
         async with self._db.transaction() as session:
-            return await ArchiveStore(session).open_stream(claims.attempt_id, claims.execution_id, claims.number)
+            return await ArchiveStore(session).open_stream(source)
 
 
 def _refuse_more(standing: Standing, lines: Sequence[Frame], records: Sequence[Frame]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_logs.metadata.tables import MetadataBlockRow, MetadataLatestRow
-from slipway_schemas.tokens import AttemptClaims
+from slipway_logs.sources import LogSource
 
 BLOCK_RECORDS = 1000
 
@@ -22,7 +22,7 @@ Record = tuple[int, dict[str, Any]]
 class Addition:
     """New records of an attempt: `first` is the number of the first of them."""
 
-    claims: AttemptClaims
+    source: LogSource
     first: int
     records: Sequence[Record]
     latest: Mapping[str, Any]
@@ -67,6 +67,11 @@ class MetadataStore:
             ),
             blocks,
         )
+        of_executions = [one for one in additions if one.source.replica is None]
+        if of_executions:
+            await self._move_latest(of_executions)
+
+    async def _move_latest(self, additions: Sequence[Addition]) -> None:
         latest = insert(MetadataLatestRow)
         newer = MetadataLatestRow.number < latest.excluded.number
         await self._session.execute(
@@ -89,9 +94,9 @@ class MetadataStore:
             ),
             [
                 {
-                    "execution_id": addition.claims.execution_id,
-                    "attempt_id": addition.claims.attempt_id,
-                    "number": addition.claims.number,
+                    "execution_id": addition.source.execution_id,
+                    "attempt_id": addition.source.attempt_id,
+                    "number": addition.source.number,
                     "values": dict(addition.latest),
                     "records": addition.first + len(addition.records),
                 }
@@ -123,7 +128,7 @@ def _blocks(addition: Addition) -> list[dict[str, Any]]:
     for position, record in enumerate(addition.records, start=addition.first):
         first = position - position % BLOCK_RECORDS
         if not blocks or blocks[-1]["first"] != first:
-            blocks.append({"attempt_id": addition.claims.attempt_id, "first": first, "count": 0, "records": []})
+            blocks.append({"attempt_id": addition.source.attempt_id, "first": first, "count": 0, "records": []})
         blocks[-1]["records"].append([record[0], record[1]])
         blocks[-1]["count"] += 1
     return blocks

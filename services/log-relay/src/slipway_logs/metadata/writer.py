@@ -16,7 +16,7 @@ from slipway_kit.logging import get_logger
 from slipway_logs.frames import Frame
 from slipway_logs.metadata.store import Addition, MetadataStore, Record
 from slipway_logs.metrics import LogsMetrics
-from slipway_schemas.tokens import AttemptClaims
+from slipway_logs.sources import LogSource
 
 _log = get_logger()
 _decoder = msgspec.json.Decoder(list[tuple[int, dict[str, Any]]])
@@ -29,7 +29,7 @@ _REMEMBERED = 20_000
 
 @dataclass(slots=True)
 class _Pending:
-    claims: AttemptClaims
+    source: LogSource
     first: int
     records: Sequence[Record]
     done: asyncio.Future[int]
@@ -47,13 +47,13 @@ class MetadataWriter:
         # A count that another replica has moved on is only too low: the worker then sends again what is skipped.
         self._counts: OrderedDict[UUID, int] = OrderedDict()
 
-    async def write(self, claims: AttemptClaims, frames: Sequence[Frame]) -> int:
+    async def write(self, source: LogSource, frames: Sequence[Frame]) -> int:
         """Commit the records of these frames; answers the number of the next record wanted.
 
         Records that are there already are skipped; records that leave a gap are not taken.
         """
         if not frames:
-            return await self._known(claims.attempt_id)
+            return await self._known(source.attempt_id)
         records: list[Record] = []
         first = frames[0].header.first
         for frame in frames:
@@ -62,7 +62,7 @@ class MetadataWriter:
             records += _decode(frame)
         if self._stopped:
             raise Unavailable("The service is stopping; send the metadata again.")
-        pending = _Pending(claims, first, records, asyncio.get_running_loop().create_future())
+        pending = _Pending(source, first, records, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._wake.set()
         try:
@@ -101,18 +101,18 @@ class MetadataWriter:
             _fail(batch[0], error if isinstance(error, SlipwayError) else Unavailable("Metadata could not be stored."))
             return
         for pending, answer in zip(batch, answers, strict=True):
-            self._remember(pending.claims.attempt_id, answer)
+            self._remember(pending.source.attempt_id, answer)
             if not pending.done.done():
                 pending.done.set_result(answer)
 
     async def _commit(self, batch: Sequence[_Pending]) -> list[int]:
-        attempts = {pending.claims.attempt_id for pending in batch}
+        attempts = {pending.source.attempt_id for pending in batch}
         async with self._db.transaction() as session:
             store = MetadataStore(session)
             counts = dict.fromkeys(attempts, 0) | await store.lock_and_count(list(attempts))
             merged: dict[UUID, Addition] = {}
             for pending in batch:
-                attempt = pending.claims.attempt_id
+                attempt = pending.source.attempt_id
                 new = pending.records[max(counts[attempt] - pending.first, 0) :]
                 if pending.first > counts[attempt] or not new:
                     continue
@@ -122,12 +122,12 @@ class MetadataWriter:
                 latest = dict(before.latest) if before else {}
                 for _, values in new:
                     latest.update(values)
-                merged[attempt] = Addition(pending.claims, first, records, latest)
+                merged[attempt] = Addition(pending.source, first, records, latest)
                 counts[attempt] += len(new)
             if merged:
                 await store.add(list(merged.values()))
         self._metrics.committed(sum(len(addition.records) for addition in merged.values()))
-        return [counts[pending.claims.attempt_id] for pending in batch]
+        return [counts[pending.source.attempt_id] for pending in batch]
 
     async def _known(self, attempt_id: UUID) -> int:
         count = self._counts.get(attempt_id)

@@ -1,13 +1,19 @@
 """Traffic of endpoints: totals and quantiles out of the minutes that the routers report."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 
 from slipway_gateway.inference.domain.records import Minute
 from slipway_schemas.inference.routing import LATENCY_BUCKETS_MS
 
+T = TypeVar("T", bound=BaseModel)
+K = TypeVar("K", bound=tuple[str, ...])
 _HALF, _MOST, _NEARLY_ALL = 0.5, 0.95, 0.99
 
 
@@ -37,37 +43,77 @@ class RouteTraffic(Traffic):
     prefix: str
     via: str = Field(description="The version or alias in the address.")
     endpoint: str
+    version: str = Field(description="The version that answered; behind an alias there may have been several.")
+
+
+class VersionTraffic(Traffic):
+    """The requests that a version answered, through whatever address."""
+
+    version: str
+    endpoint: str
+
+
+class AliasTraffic(Traffic):
+    """The requests through an alias, whichever version answered."""
+
+    alias: str
+    endpoint: str
 
 
 class TrafficReport(BaseModel):
-    """Traffic since a time: all of it, by route, and minute by minute."""
+    """Traffic since a time: all of it, by route, version and alias, and minute by minute."""
 
     since: datetime
     total: Traffic
     routes: list[RouteTraffic]
+    versions: list[VersionTraffic]
+    aliases: list[AliasTraffic]
     minutes: list[TrafficMinute]
 
 
-def report(minutes: Sequence[Minute], since: datetime) -> TrafficReport:
-    """Summarize; a minute without requests is not listed."""
-    by_minute: dict[datetime, list[Minute]] = {}
-    by_route: dict[str, list[Minute]] = {}
-    for one in minutes:
-        by_minute.setdefault(one.minute, []).append(one)
-        by_route.setdefault(one.prefix, []).append(one)
+@dataclass(frozen=True)
+class Answering:
+    """An endpoint by name, and the version that it is of."""
+
+    version: str
+    endpoint: str
+
+
+def report(minutes: Sequence[Minute], since: datetime, answering: Mapping[UUID, Answering]) -> TrafficReport:
+    """Summarize the minutes of the endpoints in `answering`; a minute without requests is not listed."""
+    by_minute: dict[datetime, list[Minute]] = defaultdict(list)
+    by_route: dict[tuple[str, str, str, str], list[Minute]] = defaultdict(list)
+    by_version: dict[tuple[str, str], list[Minute]] = defaultdict(list)
+    by_alias: dict[tuple[str, str], list[Minute]] = defaultdict(list)
+    known = [one for one in minutes if one.endpoint_id in answering]
+    for one in known:
+        by, via = answering[one.endpoint_id], _via(one.prefix)
+        by_minute[one.minute].append(one)
+        by_route[one.prefix, via, by.endpoint, by.version].append(one)
+        by_version[by.version, by.endpoint].append(one)
+        if via != by.version:
+            by_alias[via, by.endpoint].append(one)
     return TrafficReport(
         since=since,
-        total=Traffic.model_validate(_summed(minutes)),
-        routes=[_route(prefix, found) for prefix, found in sorted(by_route.items())],
+        total=Traffic.model_validate(_summed(known)),
+        routes=_each(RouteTraffic, ("prefix", "via", "endpoint", "version"), by_route),
+        versions=_each(VersionTraffic, ("version", "endpoint"), by_version),
+        aliases=_each(AliasTraffic, ("alias", "endpoint"), by_alias),
         minutes=[TrafficMinute.model_validate({**_summed(found), "minute": at}) for at, found in by_minute.items()],
     )
 
 
-def _route(prefix: str, minutes: Sequence[Minute]) -> RouteTraffic:
+def _via(prefix: str) -> str:
+    """The version or alias in an address."""
     parts = prefix.strip("/").split("/")
-    return RouteTraffic.model_validate(
-        {**_summed(minutes), "prefix": prefix, "via": parts[-2] if len(parts) > 1 else "", "endpoint": parts[-1]}
-    )
+    return parts[-2] if len(parts) > 1 else ""
+
+
+def _each(kind: type[T], names: Sequence[str], groups: Mapping[K, Sequence[Minute]]) -> list[T]:
+    return [
+        kind.model_validate({**_summed(found), **dict(zip(names, key, strict=True))})
+        for key, found in sorted(groups.items(), key=lambda one: one[0])
+    ]
 
 
 def _summed(minutes: Sequence[Minute]) -> dict[str, float | int | None]:

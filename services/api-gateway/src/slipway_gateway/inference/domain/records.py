@@ -191,6 +191,9 @@ class AliasMoveRecord:
     version_name: str | None
     previous_version_id: UUID | None
     previous_version_name: str | None
+    canary_version_id: UUID | None
+    canary_version_name: str | None
+    canary_percent: int
     actor_id: int | None
     actor: str | None
     reason: str

@@ -118,7 +118,8 @@ class DeploymentStore:
 
     async def alias_moves(self, deployment_id: UUID, alias: str | None) -> Sequence[AliasMoveRecord]:
         """The newest moves of the aliases of a deployment, the last one first."""
-        after, before, actor = VERSION.alias("after"), VERSION.alias("before"), aliased(AccountRow)
+        after, before, canary = (VERSION.alias(name) for name in ("after", "before", "canary"))
+        actor = aliased(AccountRow)
         statement = (
             select(
                 ALIAS_MOVE.c.id,
@@ -127,6 +128,9 @@ class DeploymentStore:
                 after.c.name.label("version_name"),
                 ALIAS_MOVE.c.previous_version_id,
                 before.c.name.label("previous_version_name"),
+                ALIAS_MOVE.c.canary_version_id,
+                canary.c.name.label("canary_version_name"),
+                ALIAS_MOVE.c.canary_percent,
                 ALIAS_MOVE.c.actor_id,
                 actor.slug.label("actor"),
                 ALIAS_MOVE.c.reason,
@@ -135,6 +139,7 @@ class DeploymentStore:
             )
             .outerjoin(after, after.c.id == ALIAS_MOVE.c.version_id)
             .outerjoin(before, before.c.id == ALIAS_MOVE.c.previous_version_id)
+            .outerjoin(canary, canary.c.id == ALIAS_MOVE.c.canary_version_id)
             .outerjoin(actor, actor.id == ALIAS_MOVE.c.actor_id)
             .where(ALIAS_MOVE.c.deployment_id == deployment_id)
             .order_by(ALIAS_MOVE.c.at.desc(), ALIAS_MOVE.c.id.desc())

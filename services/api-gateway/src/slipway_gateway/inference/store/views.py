@@ -94,6 +94,8 @@ ALIAS_MOVE = table(
     column("alias_name", Text()),
     column("version_id", Uuid()),
     column("previous_version_id", Uuid()),
+    column("canary_version_id", Uuid()),
+    column("canary_percent", Integer()),
     column("actor_id", Integer()),
     column("reason", Text()),
     column("automatic", Boolean()),

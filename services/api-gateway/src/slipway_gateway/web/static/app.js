@@ -2,6 +2,7 @@
 // Everything here is an addition: the pages work without it, apart from the live log.
 (() => {
   const MAX_LINES = 10000;
+  const MAX_STREAMS = 4; // a browser has six connections for all of a page
   const REFRESH_MS = 4000;
   const ANSI = /\u001b\[[0-9;?]*[ -/]*[@-~]/g;
 
@@ -33,6 +34,7 @@
     const time = document.createElement("time");
     time.textContent = line.time.slice(11, 19);
     time.dateTime = line.time + "Z";
+    if (line.replica) time.title = line.replica;
     const text = document.createElement("span");
     text.textContent = line.message.replace(ANSI, "").replace(/\r/g, "");
     row.append(time, text);
@@ -40,10 +42,11 @@
   }
 
   function follow(log) {
-    const state = document.getElementById("log-state");
+    const state = log.closest("section").querySelector(".log-state");
     const says = log.querySelector(".says");
     const source = new EventSource(log.dataset.stream);
     let pending = [];
+    log.scrollTop = log.scrollHeight;
     const show = () => {
       if (!pending.length) return;
       const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
@@ -92,8 +95,7 @@
   }
 
   offerCopying();
-  const log = document.querySelector("[data-stream]");
-  if (log) follow(log);
+  for (const log of [...document.querySelectorAll("[data-stream]")].slice(0, MAX_STREAMS)) follow(log);
   if (document.querySelector("[data-unfinished]")) setTimeout(refresh, REFRESH_MS);
   for (const form of document.querySelectorAll("form[data-submit-on-change]")) {
     form.addEventListener("change", () => form.requestSubmit());

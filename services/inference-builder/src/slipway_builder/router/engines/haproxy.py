@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from slipway_builder.router.engines.child import start_child
+from slipway_builder.router.engines.child import lesser_account, start_child
 from slipway_builder.router.engines.haproxy_admin import ask, run_commands
-from slipway_builder.router.engines.haproxy_config import Places, render
+from slipway_builder.router.engines.haproxy_config import SOCKETS, Places, render
 from slipway_builder.router.engines.haproxy_maps import MAPS, commands, map_files
 from slipway_builder.router.engines.protocol import EngineError
 from slipway_builder.router.settings import RouterSettings
@@ -63,6 +63,8 @@ class HaproxyEngine:
         self._keeper: asyncio.Task[None] | None = None
         self._request_server: asyncio.Server | None = None
         self._places = Places(Path())
+        self._account = lesser_account()
+        """Whose rights HAProxy gets where this process is root."""
         self.restarts = 0
 
     async def start(self) -> None:
@@ -70,11 +72,17 @@ class HaproxyEngine:
         binary = find_haproxy()
         if binary is None:
             raise EngineError("haproxy is not installed; apt-get install haproxy, or set SLIPWAY_ROUTER__ENGINE=relay.")
-        self._places = Places(_private_directory(self._settings.state_dir))
+        self._places = Places(self._directory())
         if self._request_server is None:
             self._request_server = await self._listen_for_requests()
         text = render(self._settings, self._places, self._listener.fileno(), self._connections())
-        _write_private(self._places.config, text)
+        self._write(self._places.config, text.encode())
+        certificate = self._settings.tls_certificate
+        if certificate is not None:
+            try:
+                self._write(self._places.certificate, certificate.read_bytes())
+            except OSError as error:
+                raise EngineError(f"The certificate {certificate} cannot be read: {error.strerror}.") from error
         await self._spawn(binary)
         self._keeper = asyncio.create_task(self._keep_alive(binary))
 
@@ -134,11 +142,12 @@ class HaproxyEngine:
         async with self._lock:
             self._loaded = self._table.generation
             for name, text in map_files(self._table):
-                _write_private(self._places.map(name), text)
+                self._write(self._places.map(name), text.encode())
             self._process = await start_child(
                 [binary, "-db", "-f", str(self._places.config)],
                 directory=self._places.directory,
                 keep=[self._listener.fileno()],
+                account=self._account,
             )
             try:
                 await self._until_answering()
@@ -168,7 +177,30 @@ class HaproxyEngine:
     async def _listen_for_requests(self) -> asyncio.Server:
         self._places.requests.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        return await loop.create_unix_server(lambda: _Requests(self._on_requests), str(self._places.requests))
+        path = str(self._places.requests)
+        server = await loop.create_unix_server(lambda: _Requests(self._on_requests), path)
+        if self._account is not None:
+            os.chown(path, -1, self._account.gid)
+        self._places.requests.chmod(0o660)
+        return server
+
+    def _directory(self) -> Path:
+        """Where HAProxy's files lie: nobody else reads them, and HAProxy writes in a folder for its socket alone."""
+        directory = _private_directory(self._settings.state_dir, elsewhere=self._account is not None)
+        (directory / SOCKETS).mkdir(exist_ok=True, mode=0o700)
+        if self._account is not None:
+            os.chown(directory, -1, self._account.gid)
+            directory.chmod(0o750)
+            os.chown(directory / SOCKETS, self._account.uid, self._account.gid)
+        return directory
+
+    def _write(self, file: Path, content: bytes) -> None:
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
+            written.write(content)
+            if self._account is not None:
+                os.fchown(written.fileno(), -1, self._account.gid)
+                os.fchmod(written.fileno(), 0o640)
 
     def _connections(self) -> int:
         """HAProxy refuses a limit for which the process may not have the files: two for each connection."""
@@ -190,10 +222,14 @@ class _Requests(asyncio.Protocol):
             self._on_requests(whole)
 
 
-def _private_directory(state_dir: Path) -> Path:
-    """`state_dir`, or where its path is too long for a socket's a directory that is always the same for it."""
+def _private_directory(state_dir: Path, *, elsewhere: bool) -> Path:
+    """`state_dir`, or a directory that is always the same for it.
+
+    With `elsewhere` the latter, for another account may not get into `state_dir`; so where its path is too long for
+    a socket's.
+    """
     directory = state_dir.resolve()
-    if len(str(directory)) > _LONGEST_SOCKET_PATH:
+    if elsewhere or len(str(directory)) > _LONGEST_SOCKET_PATH:
         name = hashlib.sha256(str(directory).encode()).hexdigest()[:12]
         directory = Path(tempfile.gettempdir()) / f"slipway-router-{os.geteuid()}-{name}"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -202,9 +238,3 @@ def _private_directory(state_dir: Path) -> Path:
         raise EngineError(f"{directory} belongs to somebody else; remove it, or set another SLIPWAY_ROUTER__STATE_DIR.")
     directory.chmod(0o700)
     return directory
-
-
-def _write_private(file: Path, text: str) -> None:
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
-        written.write(text)

@@ -13,6 +13,8 @@ from slipway_schemas.inference.routing import PREFIX_HEADER, VERSION_HEADER
 PLAIN = "plain"
 SPECIAL = "special"
 REFUSED = "refused"
+SOCKETS = "sockets"
+"""Folder of the socket that HAProxy makes itself."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,12 @@ class Places:
     @property
     def admin(self) -> Path:
         """The runtime socket."""
-        return self.directory / "admin.sock"
+        return self.directory / SOCKETS / "admin.sock"
+
+    @property
+    def certificate(self) -> Path:
+        """A copy of the certificate with its key: HAProxy may not be able to read the file itself."""
+        return self.directory / "certificate.pem"
 
     @property
     def requests(self) -> Path:
@@ -44,7 +51,7 @@ class Places:
 def render(settings: RouterSettings, places: Places, listener: int, max_connections: int) -> str:
     """The whole configuration; `listener` is the number of the inherited listening socket."""
     waits = settings.timeouts
-    secure = f" ssl crt {settings.tls_certificate} alpn h2,http/1.1" if settings.tls_certificate else ""
+    secure = f" ssl crt {places.certificate} alpn h2,http/1.1" if settings.tls_certificate else ""
     threads = f"    nbthread {settings.threads}\n" if settings.threads else ""
     failures = "\n".join(
         f"    http-error status {status} content-type {answers.PROBLEM_TYPE} string {_quoted(answer.body)}"
@@ -200,8 +207,8 @@ def _forward(settings: RouterSettings) -> list[str]:
         f"http-request set-header {PREFIX_HEADER} %[var(txn.route),field(1,|)]",
         "http-request add-header X-Forwarded-For %[src]",
         f"http-request set-header X-Forwarded-Proto {scheme}{proto}",
-        # What may have been carried out is not sent a second time.
-        "http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
+        # What may have been carried out is not sent a second time, nor what has a body.
+        f"http-request disable-l7-retry unless {{ method GET HEAD OPTIONS }} {' '.join(_NO_BODY)}",
         "server any 0.0.0.0:0",
     ]
 
@@ -215,6 +222,7 @@ _REQUEST_LINE = (
     "%[var(txn.route),field(1,|)] %[var(txn.route),field(8,|)] %[var(txn.key),field(2,|)] "
     "%ST %Tc %Tr %b %[var(txn.passed)]"
 )
+_NO_BODY = ("!{ req.fhdr(content-length) -m found }", "!{ req.fhdr(transfer-encoding) -m found }")
 _FORWARDED_FOR = "req.hdr_ip(x-forwarded-for,-1)"
 
 

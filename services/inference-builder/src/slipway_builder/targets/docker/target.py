@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping, Set
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import aiodocker
 from aiodocker.exceptions import DockerError
 
 from slipway_builder.images.protocol import ENDPOINT_UID, HOME_DIRECTORY
+from slipway_builder.targets.docker.following import follow
 from slipway_builder.targets.protocol import Address, EndpointRevision, Observation, ReplicaLine, TargetCheck
 from slipway_kit.errors import Unavailable
 from slipway_kit.transfer import TRANSFER_ERRORS
@@ -32,6 +33,7 @@ _CALL_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10
 _QUIET_SECONDS: Final = 10.0
 _LAST_LINES: Final = 20
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _PLATFORM_VARIABLES: Final = ("VALOHAI_PORT", "VH_DEFAULT_PREFIX", "VH_JOB_ID")
 
 
@@ -117,24 +119,21 @@ class DockerTarget:
         return found
 
     async def logs(
-        self, endpoint_id: UUID, *, since: datetime, skip: Set[str] = frozenset()
-    ) -> AsyncIterator[ReplicaLine]:
-        """Lines of the container, old and new, with the engine's times."""
+        self, endpoint_id: UUID, *, since: datetime, known: Mapping[str, datetime] | None = None
+    ) -> AsyncGenerator[ReplicaLine, None]:
+        """Lines of the container, old and new, with the engine's times; ends with the container."""
         for one in await self._containers():
-            name = one["Id"][:12]
-            if one["Labels"][ENDPOINT] != str(endpoint_id) or name in skip:
+            if one["Labels"][ENDPOINT] != str(endpoint_id):
                 continue
-            async with self._answering() as docker:
-                container = docker.containers.container(one["Id"])
-                begun = ""
-                source = container.log(
-                    stdout=True, stderr=True, follow=True, timestamps=True, since=int(since.timestamp())
-                )
-                async for text in source:
-                    *whole, begun = (begun + text).split("\n")
-                    for line in whole:
-                        at, _, words = line.partition(" ")
-                        yield ReplicaLine(name, _time_of(at, since), "stdout", words.encode())
+            name = one["Id"][:12]
+            after = max((known or {}).get(name, since), _EPOCH)
+            async with self._answering() as docker, aclosing(follow(docker, one["Id"], after)) as lines:
+                try:
+                    async for stream, at, text in lines:
+                        yield ReplicaLine(name, _time_of(at, since), stream, text)
+                except DockerError as error:
+                    if error.status not in _GOING:
+                        raise
 
     async def aclose(self) -> None:
         """Close the connection; containers go on."""

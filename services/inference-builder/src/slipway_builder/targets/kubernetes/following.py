@@ -1,7 +1,7 @@
 """Follows what all replicas of an endpoint write."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,12 +30,14 @@ class _Place:
 class Follower:
     """One reader of an endpoint's lines; `lines` runs until its caller stops reading."""
 
-    def __init__(self, api: ClusterApi, namespace: str, pods: ListPods, since: datetime, skip: Set[str]) -> None:
+    def __init__(
+        self, api: ClusterApi, namespace: str, pods: ListPods, since: datetime, known: Mapping[str, datetime]
+    ) -> None:
         self._api = api
         self._namespace = namespace
         self._pods = pods
-        self._since = since.astimezone(UTC)
-        self._skip = skip
+        self._since = since
+        self._known = known
         self._queue: asyncio.Queue[ReplicaLine | SlipwayError] = asyncio.Queue(_QUEUED)
         self._readers: dict[str, asyncio.Task[None]] = {}
         self._places: dict[str, _Place] = {}
@@ -67,7 +69,7 @@ class Follower:
             for pod in pods:
                 name = str(pod["metadata"]["name"])
                 reader = self._readers.get(name)
-                if name not in self._skip and _has_written(pod) and (reader is None or reader.done()):
+                if _has_written(pod) and (reader is None or reader.done()):
                     self._readers[name] = asyncio.create_task(self._read(name))
             for name in [name for name, task in self._readers.items() if name not in there and task.done()]:
                 del self._readers[name]
@@ -76,7 +78,7 @@ class Follower:
 
     async def _read(self, pod: str) -> None:
         """Read until the container ends; `_look` begins again where this stopped when another one was started."""
-        place = self._places.setdefault(pod, _Place(_stamp(self._since)))
+        place = self._places.setdefault(pod, _Place(_stamp(self._known.get(pod, self._since).astimezone(UTC))))
         query = {
             "container": CONTAINER,
             "follow": "true",

@@ -1,7 +1,7 @@
 """The target of kind `kubernetes`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Set
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
@@ -111,15 +111,15 @@ class KubernetesTarget:
         return {one.endpoint_id: one for one in told}
 
     async def logs(
-        self, endpoint_id: UUID, *, since: datetime, skip: Set[str] = frozenset()
-    ) -> AsyncIterator[ReplicaLine]:
+        self, endpoint_id: UUID, *, since: datetime, known: Mapping[str, datetime] | None = None
+    ) -> AsyncGenerator[ReplicaLine, None]:
         """Follow all replicas, also those that come later and servers that are started again."""
         ours = f"{INSTALLATION}={self._installation},{ENDPOINT_ID}={endpoint_id}"
 
         async def pods() -> list[Mapping[str, Any]]:
             return await self._list(POD, labelSelector=ours)
 
-        follower = Follower(self._api, self._settings.namespace, pods, since, skip)
+        follower = Follower(self._api, self._settings.namespace, pods, since, known or {})
         async with aclosing(follower.lines()) as lines:
             async for line in lines:
                 yield line

@@ -13,8 +13,8 @@ from uuid import uuid4
 from slipway_builder.images import contents
 from slipway_builder.images.building import BuildInput
 from slipway_builder.images.protocol import BuildError, BuildLog, BuiltImage, FileSource
+from slipway_builder.images.wsgi import write_wsgi_server, wsgi_version
 from slipway_kit.errors import Unavailable
-from slipway_schemas.inference.versions import EndpointSpec
 
 PREFIX = "bundle:"
 INSTALL_SECONDS = 1800.0
@@ -39,6 +39,10 @@ class Bundles:
         digest = reference.partition("+")[2]
         return self._home / "venvs" / digest if digest else None
 
+    async def wsgi_server(self) -> Path:
+        """The folder with the WSGI server that the platform brings. Raises `Unavailable` where it is not installed."""
+        return await asyncio.to_thread(self._write_wsgi_server)
+
     async def build(self, wanted: BuildInput, log: BuildLog) -> BuiltImage:
         """Make the bundle; equal input gives the same one. Raises `BuildError`, `Unavailable`."""
         loop = asyncio.get_running_loop()
@@ -50,7 +54,7 @@ class Bundles:
             await self._assemble(wanted, target)
         unpacked = loop.time()
         size = await asyncio.to_thread(_size_of, target)
-        venv = await self._environment(target, wanted.spec, log)
+        venv = await self._environment(target, log)
         log("Ready.")
         return BuiltImage(
             reference=f"{PREFIX}{digest}" + (f"+{venv}" if venv else ""),
@@ -61,6 +65,19 @@ class Bundles:
             command=contents.server_argv(wanted.spec),
             seconds={"files": round(unpacked - began, 3), "requirements": round(loop.time() - unpacked, 3)},
         )
+
+    def _write_wsgi_server(self) -> Path:
+        folder = self._home / "servers" / f"{contents.WSGI_SERVER}-{wsgi_version()}"
+        if not folder.is_dir():
+            part = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
+            write_wsgi_server(part)
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another one was quicker
+                    raise
+                shutil.rmtree(part)
+        return folder
 
     async def _assemble(self, wanted: BuildInput, target: Path) -> None:
         part = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
@@ -79,13 +96,11 @@ class Bundles:
         finally:
             await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
 
-    async def _environment(self, code: Path, spec: EndpointSpec, log: BuildLog) -> str | None:
+    async def _environment(self, code: Path, log: BuildLog) -> str | None:
         file = contents.requirements_file(code)
-        more = [contents.WSGI_SERVER] if spec.wsgi is not None else []
-        if file is None and not more:
+        if file is None:
             return None
-        text = file.read_bytes() if file is not None else b""
-        stamp = b"\0".join([text, repr(more).encode(), sys.version.encode(), sys.prefix.encode()])
+        stamp = b"\0".join([file.read_bytes(), sys.version.encode(), sys.prefix.encode()])
         digest = hashlib.sha256(stamp).hexdigest()[:24]
         venv = self._home / "venvs" / digest
         venv.parent.mkdir(parents=True, exist_ok=True)
@@ -95,8 +110,8 @@ class Bundles:
                 log("The requirements are installed already.")
                 return digest
             await asyncio.to_thread(shutil.rmtree, venv, ignore_errors=True)
-            what = [*(["-r", str(file)] if file is not None else []), *more]
-            log(f"Installing {file.name if file is not None else 'the WSGI server'}.")
+            what = ["-r", str(file)]
+            log(f"Installing {file.name}.")
             uv = Path(sys.executable).parent / "uv"
             if uv.exists():
                 base = getattr(sys, "_base_executable", sys.executable)

@@ -15,6 +15,8 @@ import psutil
 
 STATE_FILE = "state.json"
 LOG_FILE = "output.log"
+TIMES_FILE = "output.times"
+"""When which part of the log came."""
 _STOP_SECONDS = 10.0
 _KILL_SECONDS = 2.0
 _MAX_LOG_BYTES = 20 * 1024 * 1024
@@ -131,4 +133,5 @@ def keep_log_small(folder: Path) -> None:
     """Begin the log anew when it is large: its writers append, so they go on at its begin."""
     with contextlib.suppress(OSError):
         if (folder / LOG_FILE).stat().st_size > _MAX_LOG_BYTES:
+            (folder / TIMES_FILE).unlink(missing_ok=True)
             os.truncate(folder / LOG_FILE, 0)

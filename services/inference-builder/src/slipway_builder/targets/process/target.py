@@ -7,16 +7,16 @@ is started anew only when its revision has been applied again.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
@@ -24,8 +24,10 @@ from uuid import UUID
 import psutil
 
 from slipway_builder.images.protocol import HOME_DIRECTORY, WORK_DIRECTORY
+from slipway_builder.images.wsgi import WSGI_DIRECTORY
 from slipway_builder.targets.process import replicas
 from slipway_builder.targets.process.bundles import Bundles
+from slipway_builder.targets.process.following import Follower
 from slipway_builder.targets.process.replicas import ReplicaState
 from slipway_builder.targets.protocol import Address, EndpointRevision, Observation, ReplicaLine, TargetCheck
 from slipway_kit.errors import Invalid
@@ -46,7 +48,6 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _CALM_SECONDS = 60.0
 _SLOW_START_SECONDS = 10.0
 """A server that does not answer for so long is said to be failing its probe."""
-_FOLLOW_SECONDS = 0.2
 
 
 @dataclass
@@ -115,25 +116,13 @@ class ProcessTarget:
         return found
 
     async def logs(
-        self, endpoint_id: UUID, *, since: datetime, skip: Set[str] = frozenset()
-    ) -> AsyncIterator[ReplicaLine]:
-        """Lines as they are written; those of before the call carry the time of the call."""
-        positions: dict[Path, int] = {}
-        while True:
-            for folder in self._folders(endpoint_id):
-                if folder.name in skip:
-                    continue
-                path = folder / replicas.LOG_FILE
-                with contextlib.suppress(OSError), path.open("rb") as file:
-                    if positions.get(path, 0) > file.seek(0, os.SEEK_END):
-                        positions[path] = 0
-                    file.seek(positions.get(path, 0))
-                    data = file.read(1024 * 1024)
-                    whole = data[: data.rfind(b"\n") + 1]
-                    positions[path] = positions.get(path, 0) + len(whole)
-                    for line in whole.splitlines():
-                        yield ReplicaLine(folder.name, max(since, datetime.now(UTC)), "stdout", line)
-            await asyncio.sleep(_FOLLOW_SECONDS)
+        self, endpoint_id: UUID, *, since: datetime, known: Mapping[str, datetime] | None = None
+    ) -> AsyncGenerator[ReplicaLine, None]:
+        """Lines as they are written, with the time at which they were read first."""
+        follower = Follower(self._replicas / str(endpoint_id), since, known or {})
+        async with aclosing(follower.lines()) as lines:
+            async for line in lines:
+                yield line
 
     async def aclose(self) -> None:
         """Nothing is open; the servers go on."""
@@ -193,7 +182,8 @@ class ProcessTarget:
         await self._check_sandbox()
         port = replicas.free_port()
         folder.mkdir(parents=True, exist_ok=True)
-        argv, environment = self._command(revision, folder, port)
+        server = await self.bundles.wsgi_server() if revision.spec.wsgi is not None else None
+        argv, environment = self._command(revision, folder, port, server)
         child = replicas.spawn(argv, environment, folder, self.bundles.code(revision.image))
         self._children[child.pid] = child
         state = ReplicaState(
@@ -207,7 +197,9 @@ class ProcessTarget:
         endpoint.started_at[number] = asyncio.get_running_loop().time()
         _log.info("replica_started", endpoint_id=str(revision.endpoint_id), replica=number, pid=child.pid, port=port)
 
-    def _command(self, revision: EndpointRevision, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    def _command(
+        self, revision: EndpointRevision, folder: Path, port: int, server: Path | None
+    ) -> tuple[list[str], dict[str, str]]:
         code, venv = self.bundles.code(revision.image), self.bundles.venv(revision.image)
         sandboxed = self._bwrap is not None
         python = venv or Path(sys.prefix)
@@ -219,6 +211,9 @@ class ProcessTarget:
         wanted = {"PYTHONUNBUFFERED": "1", **revision.environment, **revision.secret_environment}
         environment |= {name: value for name, value in wanted.items() if name != "VH_JOB_ID"}
         environment |= {"VALOHAI_PORT": str(port), "PORT": str(port), "VH_DEFAULT_PREFIX": revision.prefix}
+        if server is not None:
+            beside = WSGI_DIRECTORY if sandboxed else str(server)
+            environment["PYTHONPATH"] = ":".join(filter(None, (environment.get("PYTHONPATH"), beside)))
         argv = list(_command_on(revision, port))
         for name in ("home/.local", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -234,6 +229,9 @@ class ProcessTarget:
         arguments += ["--ro-bind", str(code), WORK_DIRECTORY, "--bind", str(folder / "home"), HOME_DIRECTORY]
         if venv is not None:
             arguments += ["--ro-bind", str(venv / "bin"), f"{HOME_DIRECTORY}/.local/bin"]
+        if server is not None:
+            (folder / "home" / PurePosixPath(WSGI_DIRECTORY).name).mkdir(exist_ok=True)
+            arguments += ["--ro-bind", str(server), WSGI_DIRECTORY]
         for place in {venv, Path(sys.prefix), Path(sys.base_prefix).resolve()} - {None}:
             if place is not None and not place.is_relative_to("/usr"):
                 arguments += ["--ro-bind", str(place), str(place)]

@@ -1,0 +1,1 @@
+"""Logs of endpoints: one for each replica and day, read together."""

@@ -1,7 +1,7 @@
 """A namespace of the cluster under test as a deployment target."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -11,10 +11,32 @@ from slipway_builder.targets.protocol import EndpointRevision
 from slipway_kit.clock import SystemClock
 from slipway_testing.conformance.target import MakeRevision, MakeTarget, revision_of
 from slipway_testing.kubernetes.fixtures import Kubectl
-from tests.cluster.support import TargetSettings
+from slipway_testing.kubernetes.programs import buildkit_image
+from tests.cluster.support import Builds, TargetSettings
 
 collect_ignore = [] if os.environ.get("SLIPWAY_CHAOS") == "full" else ["test_autoscaling.py"]
 """It takes the minutes that an autoscaler takes; `make chaos` runs it."""
+
+
+@pytest.fixture(scope="session")
+def buildkit(kubernetes_cluster: Kubectl, request: pytest.FixtureRequest) -> str:
+    """An image with BuildKit that the node has."""
+    found = buildkit_image(request.config.rootpath)
+    if kubernetes_cluster.cluster is None or found is None:
+        pytest.skip(
+            "no image with BuildKit; tests/cluster/setup/buildkit/build.sh makes one for the tests' own cluster"
+        )
+    kubernetes_cluster.cluster.import_image(found[1])
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def builds(kubernetes_cluster: Kubectl, buildkit: str) -> Iterator[Builds]:
+    """A namespace for builds."""
+    found = Builds(kubernetes_cluster, buildkit)
+    found.apply()
+    yield found
+    found.delete()
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from slipway_testing.kubernetes.fixtures import Kubectl
 from slipway_testing.ports import unused_port
 from slipway_testing.registries import Registry, running_registry
 from slipway_testing.tools import TEST_IMAGE
-from tests.api.builder.harness import RunningBuilder, Start, plain_logs, start, template_database
+from tests.api.builder.harness import SERVER, RunningBuilder, Start, plain_logs, start, template_database
+from tests.cluster.support import NATIVE, Builds
 
 __all__ = ["plain_logs", "start", "template_database"]
 
@@ -37,13 +38,18 @@ def inference_registry(kubernetes_cluster: Kubectl, tmp_path_factory: pytest.Tem
     home = tmp_path_factory.mktemp("inference-registry")
     saved = home / "base.tar"
     subprocess.run(["docker", "save", "-o", str(saved), TEST_IMAGE], check=True, timeout=120)
-    with running_registry(home / "r", username="slipway", password="correct horse", address="0.0.0.0") as registry:
+    login = {"username": "slipway", "password": "correct horse"}
+    # Pods know it by the same name as the builder.
+    name = kubernetes_cluster.cluster.network.host
+    with running_registry(home / "r", **login, address="0.0.0.0", name=name) as registry:
         kubernetes_cluster.cluster.trust_registry(registry.host, int(registry.host.rpartition(":")[2]))
         asyncio.run(push_saved(access_to(registry), "bases/python", "bookworm", saved))
         yield registry
 
 
-def target_of(cluster: Kubectl, namespace: str, registry: Registry, builders: tuple[str, ...]) -> TargetDraft:
+def target_of(
+    cluster: Kubectl, namespace: str, registry: Registry, builders: tuple[str, ...], builds: Builds | None = None
+) -> TargetDraft:
     """A target of the cluster as an administrator adds it."""
     login = {"username": registry.username, "password": registry.password}
     return TargetDraft(
@@ -58,6 +64,7 @@ def target_of(cluster: Kubectl, namespace: str, registry: Registry, builders: tu
                 "pull": {"registry": registry.host, **login},
                 "drain_seconds": 1,
                 "stop_seconds": 2,
+                "builds": None if builds is None else {"namespace": builds.name, "image": builds.image},
             },
             "images": {
                 "registry": {"host": registry.host, "prefix": "inference", "ca_file": str(registry.ca_file), **login},
@@ -98,7 +105,7 @@ async def router(builder: RunningBuilder, home: Path) -> AsyncIterator[httpx.Asy
         await process.wait()
 
 
-@pytest.mark.parametrize("builders", [("append",), ("docker",)])
+@pytest.mark.parametrize("builders", [("append",), ("docker",), ("buildkit",)])
 async def test_a_version_goes_from_its_draft_to_answers_and_away_again(
     start: Start,
     kubernetes_cluster: Kubectl,
@@ -106,18 +113,24 @@ async def test_a_version_goes_from_its_draft_to_answers_and_away_again(
     inference_registry: Registry,
     tmp_path: Path,
     builders: tuple[str, ...],
+    request: pytest.FixtureRequest,
 ) -> None:
-    target = target_of(kubernetes_cluster, namespace, inference_registry, builders)
+    builds = request.getfixturevalue("builds") if "buildkit" in builders else None
+    target = target_of(kubernetes_cluster, namespace, inference_registry, builders, builds)
     async with start(target=target) as builder, router(builder, tmp_path / "router") as client:
         checks = (await builder.call("POST", f"targets/{builder.target_id}/check"))["checks"]
         assert [one for one in checks if not one["ok"] and "(optional)" not in one["name"]] == []
         deployment = await builder.deployment()
         key = await _key(builder, deployment)
         image = f"{inference_registry.host}/bases/python:bookworm"
+        code = {}
+        if builds is not None:
+            builder.gateway.add_commit("native", {"server.py": SERVER, **{k: v.decode() for k, v in NATIVE.items()}})
+            code = {"commit": "native", "command": "python3 -c 'import native' && exec python3 server.py 8000"}
         secret = {"scope": "project", "scope_id": str(builder.project_id), "name": "s", "version": 1}
         builder.gateway.secrets["MY_SECRET"] = "hush"
         first = await builder.version(
-            deployment, model=b"petals", image=image, environment_variables={"MY_SECRET": {"secret": secret}}
+            deployment, model=b"petals", image=image, **code, environment_variables={"MY_SECRET": {"secret": secret}}
         )
         await builder.until(first["id"], "AVAILABLE", READY_SECONDS)
         url = f"/acme/iris/main/{first['name']}/greet"
@@ -129,7 +142,7 @@ async def test_a_version_goes_from_its_draft_to_answers_and_away_again(
         assert (await client.get(url)).status_code == 401
         assert (await client.get(url, headers={"Authorization": "Bearer wrong"})).status_code == 403
 
-        second = await builder.version(deployment, model=b"sepals", image=image)
+        second = await builder.version(deployment, model=b"sepals", image=image, **code)
         moved = await _move(builder, deployment, first["id"])
         assert moved["confirmed_routers"] == 1
         await builder.until(second["id"], "AVAILABLE", READY_SECONDS)

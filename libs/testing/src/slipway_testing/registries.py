@@ -72,16 +72,18 @@ def running_registry(
     password: str | None = None,
     tokens: bool = False,
     address: str = "127.0.0.1",
+    name: str = "127.0.0.1",
 ) -> Iterator[Registry]:
     """A registry below `home`.
 
     With a login it speaks TLS and takes nobody else; with `tokens` too it is plain, and a token server asks for the
-    login instead, as the large public registries do. It is named by the loopback, whatever `address` it listens on.
+    login instead, as the large public registries do. `name` is the address by which it is named, whatever `address` it
+    listens on.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = unused_port()
     secure = username is not None and password is not None and not tokens
-    key = _make_certificate(home) if username is not None else None
+    key = _make_certificate(home, name) if username is not None else None
     if secure:
         _run("htpasswd", "-Bbc", str(home / "htpasswd"), str(username), str(password))
     with ExitStack() as stack:
@@ -90,7 +92,7 @@ def running_registry(
             realm = stack.enter_context(_token_server(home, key, f"{username}:{password}"))
         (home / "config.yml").write_text(_configuration(address, port, home, secure=secure, realm=realm))
         stack.enter_context(_serving(home, port))
-        yield Registry(f"127.0.0.1:{port}", home / "data", username, password, home / "server.pem" if secure else None)
+        yield Registry(f"{name}:{port}", home / "data", username, password, home / "server.pem" if secure else None)
 
 
 @contextmanager
@@ -219,11 +221,11 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]", port: int, log: Path) -
             time.sleep(0.03)
 
 
-def _make_certificate(home: Path) -> ec.EllipticCurvePrivateKey:
+def _make_certificate(home: Path, address: str) -> ec.EllipticCurvePrivateKey:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "slipway test registry")])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

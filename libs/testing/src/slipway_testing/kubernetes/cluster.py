@@ -121,7 +121,7 @@ class Cluster:
             "--enable-aggregator-routing=true",
             "--profiling=false",
         )
-        self._import(self._binaries / "pause.tar")
+        self.import_image(self._binaries / "pause.tar")
         self._import_test_image()
         self._wait("kube-apiserver", lambda: self._get("/readyz") == b"ok")
         self._kube(
@@ -321,7 +321,8 @@ class Cluster:
     def _ctr(self) -> list[str]:
         return [find_tool("ctr") or "ctr", "--address", str(self.files.socket), "--namespace", "k8s.io"]
 
-    def _import(self, archive: Path) -> None:
+    def import_image(self, archive: Path) -> None:
+        """Give the node an image that `docker save` wrote."""
         self._wait("containerd", self.files.socket.exists)
         command = [*self._ctr(), "images", "import", str(archive)]
         done = subprocess.run(command, capture_output=True, timeout=120, check=False)

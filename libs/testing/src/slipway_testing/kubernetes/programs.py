@@ -33,7 +33,22 @@ def programs(root: Path) -> Path | None:
     found = re.search(r"^(?:require)?\s*k8s\.io/kubernetes (v\S+)$", text, re.MULTILINE)
     if found is None:
         return None
-    return Path(os.environ.get(CACHE_VARIABLE, "/var/cache/slipway-test")) / "kubernetes" / found[1]
+    return _cache() / "kubernetes" / found[1]
+
+
+def _cache() -> Path:
+    return Path(os.environ.get(CACHE_VARIABLE, "/var/cache/slipway-test"))
+
+
+def buildkit_image(root: Path) -> tuple[str, Path] | None:
+    """The name of the image with BuildKit, and where it is saved; None when it was not built."""
+    text = (root / _BUILD / "buildkit" / "go.mod").read_text()
+    found = re.search(r"^\s*github\.com/moby/buildkit (v\S+)", text, re.MULTILINE)
+    folder = _cache() / "buildkit" / (found[1] if found else "")
+    try:
+        return (folder / "name").read_text().strip(), folder / "image.tar"
+    except FileNotFoundError:
+        return None
 
 
 def kubernetes_problem(root: Path) -> str | None:

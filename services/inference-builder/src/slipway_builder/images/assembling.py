@@ -162,12 +162,30 @@ class Assembler:
         with job.watch.step("unpack"):
             return await run_blocking(_unpack, job)
 
+    async def local_base(self, job: Job, base: Base) -> Base:
+        """The base in the target's registry, copied there if it came from another one."""
+        with job.watch.step("base"):
+            return await self._copies.local(base, job.registry, job.request, job.log)
+
+    async def push_start(self, job: Job, base: Base, layer: WrittenLayer, config: bytes) -> str:
+        """Push what an installation begins with, the base and one layer; its digest, for it gets no tag.
+
+        `base` is in the target's registry.
+        """
+        await _mount(job, base)
+        with job.watch.step("push"):
+            await _send(job, layer)
+            await _send_document(job, config)
+            layers = [*base.image.layers, layer.layer.descriptor]
+            raw = make_manifest(config, layers, base_name=base.name, base_digest=base.digest)
+            return await job.registry.put_manifest(job.request.repository, digest_of(raw), raw, OCI_MANIFEST)
+
     async def assemble(
         self, job: Job, base: Base, contents: Contents, dependencies: WrittenLayer | None = None
     ) -> BuiltImage:
         """Write, mount and push all layers, then the image. `dependencies`: installed under the home directory."""
+        base = await self.local_base(job, base)
         with job.watch.step("base"):
-            base = await self._copies.local(base, job.registry, job.request, job.log)
             config = await base.config()
         mounting = asyncio.create_task(_mount(job, base))
         try:

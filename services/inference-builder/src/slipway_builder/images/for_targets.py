@@ -1,6 +1,7 @@
 """Which builder makes the images of which target."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from slipway_builder.images.options import BuilderOptions
 from slipway_builder.images.protocol import BuildLog, BuiltImage, CannotBuild, ImageRequest, RegistryAccess
 from slipway_builder.targets.docker.images import HostImages
 from slipway_builder.targets.docker.target import DockerTarget
+from slipway_builder.targets.kubernetes.target import KubernetesTarget
 from slipway_builder.targets.pool import TargetPool
 from slipway_builder.targets.process.target import ProcessTarget
 from slipway_builder.targets.store import Target as TargetRecord
@@ -92,8 +94,10 @@ class BuildersOfTargets:
         known = self._chains.get(record.id)
         if known is not None and known[0] == record.settings:
             return known[1], known[2]
+        target = self._pool.open(record)
+        cluster = target.settings if isinstance(target, KubernetesTarget) else None
         settings = image_settings(self._pool.settings(record))
-        chain = open_builders(settings.builders, self._options)
+        chain = open_builders(settings.builders, replace(self._options, cluster=cluster))
         if known is not None:
             await known[2].aclose()
         self._chains[record.id] = (record.settings, settings, chain)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway_builder.targets.kubernetes.settings import KubernetesTargetSettings
 from slipway_kit.egress import EgressRules
 
 
@@ -17,5 +18,7 @@ class BuilderOptions:
     docker_socket: Path = Path("/var/run/docker.sock")
     docker_network: str = ""
     """The network in which requirements are installed; empty = the engine's own choice."""
+    cluster: KubernetesTargetSettings | None = None
+    """The cluster of the target, where it is one: `buildkit` runs its jobs there."""
     dependencies: bool = True
     """Whether `append` may resolve requirements itself, where all are wheels without compiled code."""

@@ -16,6 +16,8 @@ from slipway_builder.images.layers import Entry
 from slipway_builder.images.protocol import HOME_DIRECTORY, WORK_DIRECTORY, BuildError
 from slipway_kit.tasks import run_blocking
 
+KEPT_LINES: Final = 400
+"""Where the name of a requirement that failed is looked for."""
 _LAST_LINES: Final = 12
 _LINE_CHARACTERS: Final = 500
 _NAMED: Final = (
@@ -30,10 +32,20 @@ _INSTALL: Final = (
     ' --no-warn-script-location --progress-bar off -r "$1"'
 )
 """Byte code is not written: it holds times. `--user` is the contract's (4.4)."""
+INSTALL_ENVIRONMENT: Final = (
+    f"HOME={HOME_DIRECTORY}",
+    "PIP_BREAK_SYSTEM_PACKAGES=1",
+    "PIP_NO_INPUT=1",
+    "PYTHONDONTWRITEBYTECODE=1",
+    "PYTHONHASHSEED=0",
+    "SOURCE_DATE_EPOCH=315532800",
+)
+_WHITEOUT: Final = ".wh."
+"""Begins the name that stands in a layer for a file that was deleted."""
 
 
 class InstalledTree:
-    """The work directory of a container: the code goes in, what was installed comes out."""
+    """The work directory of an installation: the code goes in, what was installed comes out."""
 
     def __init__(self, job: Job, contents: Contents) -> None:
         self.job = job
@@ -41,10 +53,10 @@ class InstalledTree:
         self.code_layer = job.folder / "install-code.layer"
         self.result = job.folder / "installed.tar"
 
-    def write_code(self) -> None:
-        """Write the code as a layer to be unpacked in the container. Blocking."""
+    def write_code(self) -> WrittenLayer:
+        """Write the code as the layer that the installation begins with. Blocking."""
         entries = self._contents.code.entries(WORK_PATH)
-        written_layer(self.code_layer, [Entry(HOME_PATH), *entries], "code")
+        return written_layer(self.code_layer, [Entry(HOME_PATH), *entries], "code")
 
     def layer(self) -> WrittenLayer:
         """What the installation added, as a layer. Blocking."""
@@ -62,6 +74,8 @@ class InstalledTree:
                 continue
             if path.is_relative_to(HOME_PATH / ".cache") or "__pycache__" in path.parts:
                 continue
+            if path.name.startswith(_WHITEOUT):
+                continue
             if member.isdir():
                 yield Entry(path)
             elif member.issym():
@@ -72,6 +86,11 @@ class InstalledTree:
                 yield Entry(path, partial(_extracted, tar, found), found.size, mode=mode)
 
 
+def install_command(requirements: str) -> list[str]:
+    """The command that installs a file of requirements."""
+    return ["/bin/sh", "-c", _INSTALL, "install", requirements]
+
+
 async def install_requirements(engine: Engine, image: str, tree: InstalledTree, requirements: str) -> None:
     """Run pip in a container of `image`, as the endpoint's user; `tree.result` then holds what came of it.
 
@@ -80,7 +99,7 @@ async def install_requirements(engine: Engine, image: str, tree: InstalledTree, 
     job = tree.job
     await run_blocking(tree.write_code)
     job.log(f"Installing {requirements}")
-    tail: deque[str] = deque(maxlen=400)
+    tail: deque[str] = deque(maxlen=KEPT_LINES)
 
     def listen(line: str) -> None:
         tail.append(line)
@@ -90,22 +109,20 @@ async def install_requirements(engine: Engine, image: str, tree: InstalledTree, 
         "Image": image,
         "User": USER,
         "WorkingDir": WORK_DIRECTORY,
-        "Cmd": ["/bin/sh", "-c", _INSTALL, "install", requirements],
-        "Env": [
-            f"HOME={HOME_DIRECTORY}",
-            "PIP_BREAK_SYSTEM_PACKAGES=1",
-            "PIP_NO_INPUT=1",
-            "PYTHONDONTWRITEBYTECODE=1",
-            "PYTHONHASHSEED=0",
-            "SOURCE_DATE_EPOCH=315532800",
-        ],
+        "Cmd": install_command(requirements),
+        "Env": list(INSTALL_ENVIRONMENT),
     }
     async with engine.container(config, str(job.request.image_id)) as container:
         await engine.put_layer(container, tree.code_layer)
         code = await engine.run(container, listen)
         if code != 0:
-            raise BuildError(_failure(requirements, job.request.base, list(tail), code), code="requirements_failed")
+            raise installation_failed(requirements, job.request.base, list(tail), code)
         await engine.save_folder(container, WORK_DIRECTORY, tree.result)
+
+
+def installation_failed(requirements: str, base: str, lines: list[str], code: int) -> BuildError:
+    """The error for pip's exit code, with the requirement's name and pip's last lines."""
+    return BuildError(_failure(requirements, base, lines, code), code="requirements_failed")
 
 
 def _failure(requirements: str, base: str, lines: list[str], code: int) -> str:

@@ -1,10 +1,11 @@
 """Tests what the target's account may do on the cluster, and what the cluster has."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
 from slipway_builder.targets.kubernetes.client import ClusterApi
-from slipway_builder.targets.kubernetes.settings import KubernetesTargetSettings
+from slipway_builder.targets.kubernetes.settings import BuildSettings, KubernetesTargetSettings
 from slipway_builder.targets.protocol import TargetCheck
 from slipway_kit.errors import NotFound, SlipwayError
 
@@ -24,6 +25,15 @@ RIGHTS: Final = (
     ("networking.k8s.io", "networkpolicies", WRITE),
 )
 """What Slipway does in the namespace; `deploy/kubernetes/account.yaml` grants it."""
+
+BUILD_RIGHTS: Final = (
+    ("batch", "jobs", ("list", "create", "delete")),
+    ("", "secrets", ("create",)),
+    ("", "pods", ("list",)),
+    ("", "pods/log", ("get",)),
+    ("", "events", ("list",)),
+)
+"""What the builder `buildkit` does in its namespace; `deploy/kubernetes/builds.yaml` grants it."""
 
 _LEVEL: Final = "pod-security.kubernetes.io/enforce"
 
@@ -52,7 +62,26 @@ async def check_cluster(api: ClusterApi, settings: KubernetesTargetSettings) -> 
             "The cluster has no Gateway API; the target's wildcard route must be an Ingress.",
         ),
     )
-    return (connection, namespace, *rest)
+    return (connection, namespace, *rest, *await _builds(api, settings.builds))
+
+
+async def _builds(api: ClusterApi, builds: BuildSettings | None) -> list[TargetCheck]:
+    """What builds in the cluster need; nothing where there are none."""
+    if builds is None:
+        return []
+    rights = (_right(api, builds.namespace, *right) for right in BUILD_RIGHTS)
+    found = await asyncio.gather(_build_namespace(api, builds.namespace), *rights)
+    return [replace(one, name=f"builds: {one.name}") for one in found]
+
+
+async def _build_namespace(api: ClusterApi, name: str) -> TargetCheck:
+    level, problem = await _level(api, name)
+    if problem is None and level != "privileged":
+        problem = (
+            f"Its pod security level is {level}, under which BuildKit cannot run without root; "
+            f"`kubectl label namespace {name} {_LEVEL}=privileged --overwrite` changes it. Put nothing else into it."
+        )
+    return TargetCheck("namespace", ok=problem is None, message=problem or f"{name}, pod security level {level}")
 
 
 def _version(version: dict[str, Any]) -> TargetCheck:
@@ -66,20 +95,24 @@ def _version(version: dict[str, Any]) -> TargetCheck:
 
 async def _namespace(api: ClusterApi, settings: KubernetesTargetSettings) -> TargetCheck:
     name = settings.namespace
-    try:
-        found = await api.get(f"/api/v1/namespaces/{name}")
-    except NotFound:
-        return TargetCheck(
-            "namespace", ok=False, message=f"There is no namespace {name}; `kubectl create namespace {name}` makes it."
-        )
-    except SlipwayError as error:
-        message = f"{error.message}. Add the rule: {_rule('', 'namespaces', ('get',))}"
-        return TargetCheck("namespace", ok=False, message=message)
-    level = found["metadata"].get("labels", {}).get(_LEVEL, "privileged")
+    level, problem = await _level(api, name)
+    if problem is not None:
+        return TargetCheck("namespace", ok=False, message=problem)
     if settings.root_allowed and level == "restricted":
         message = f"Its pod security level is restricted, so the endpoints below {', '.join(settings.root_allowed)} "
         return TargetCheck("namespace", ok=False, message=f"{message}cannot run as root; set {_LEVEL} to baseline.")
     return TargetCheck("namespace", ok=True, message=f"{name}, pod security level {level}")
+
+
+async def _level(api: ClusterApi, name: str) -> tuple[str, str | None]:
+    """The pod security level of a namespace, and what is wrong where it cannot be read."""
+    try:
+        found = await api.get(f"/api/v1/namespaces/{name}")
+    except NotFound:
+        return "", f"There is no namespace {name}; `kubectl create namespace {name}` makes it."
+    except SlipwayError as error:
+        return "", f"{error.message}. Add the rule: {_rule('', 'namespaces', ('get',))}"
+    return str(found["metadata"].get("labels", {}).get(_LEVEL, "privileged")), None
 
 
 async def _right(api: ClusterApi, namespace: str, group: str, resource: str, verbs: tuple[str, ...]) -> TargetCheck:

@@ -50,6 +50,7 @@ EVENT: Final = Kind("", "v1", "Event", "events")
 DEPLOYMENT: Final = Kind("apps", "v1", "Deployment", "deployments")
 AUTOSCALER: Final = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 BUDGET: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+JOB: Final = Kind("batch", "v1", "Job", "jobs")
 NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 
 KINDS: Final = {kind.kind: kind for kind in (SECRET, NETWORK_POLICY, SERVICE, BUDGET, DEPLOYMENT, AUTOSCALER)}

@@ -25,6 +25,29 @@ class PullLogin(StrictModel):
     password: SecretStr
 
 
+class BuildSettings(StrictModel):
+    """Where the builder `buildkit` runs its jobs, and what they may use."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: str = Field(default="slipway-builds", pattern=_NAME)
+    """Of the jobs alone: BuildKit without root still needs more than the pod security levels baseline and restricted
+    allow."""
+    image: str = "docker.io/moby/buildkit:v0.33.1-rootless"
+    """Has BuildKit for the user 1000, as the rootless images of the project do."""
+    cpu_request: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    memory_request_bytes: int = Field(default=512 * 1024 * 1024, ge=0)
+    memory_limit_bytes: int | None = Field(default=None, ge=1)
+    disk_bytes: int | None = Field(default=None, ge=1)
+    """What a job may write on its node's disk; None = as much as the node has."""
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    start_seconds: int = Field(default=300, ge=1)
+    """How long a job may wait for a node and for its image."""
+    run_seconds: int = Field(default=3600, ge=10)
+    """How long it may take after that."""
+
+
 class KubernetesTargetSettings(StrictModel):
     """One cluster, or one namespace of it, that serves endpoints."""
 
@@ -64,6 +87,8 @@ class KubernetesTargetSettings(StrictModel):
     """How long a server may take to finish its requests after that."""
     scale_down_seconds: int = Field(default=300, ge=0, le=3600)
     """How long the load must have been low before replicas are taken away."""
+    builds: BuildSettings | None = None
+    """For the image builder `buildkit`; None = no builds in this cluster."""
     request_seconds: float = Field(default=10.0, gt=0)
     """Time-out of one call to the cluster."""
 

@@ -37,7 +37,7 @@ from slipway_builder.targets.kubernetes.settings import KubernetesTargetSettings
 from slipway_builder.targets.kubernetes.words import LAST_LINES
 from slipway_builder.targets.protocol import EndpointRevision, Observation, ReplicaLine, TargetCheck
 from slipway_kit.clock import Clock, SystemClock
-from slipway_kit.errors import NotFound, SlipwayError, Unavailable, invalid_from_validation
+from slipway_kit.errors import Invalid, NotFound, SlipwayError, Unavailable, invalid_from_validation
 from slipway_schemas.inference.statuses import TargetKind
 
 _HANDOVER_MANAGER = "slipway-scale"
@@ -66,6 +66,11 @@ class KubernetesTarget:
     def kind(self) -> TargetKind:
         """Its kind."""
         return TargetKind.KUBERNETES
+
+    @property
+    def settings(self) -> KubernetesTargetSettings:
+        """What the administrator said of it."""
+        return self._settings
 
     async def check(self) -> tuple[TargetCheck, ...]:
         """Test the connection and every right that is needed; changes nothing."""
@@ -188,6 +193,11 @@ def open_target(target_id: UUID, settings: Mapping[str, Any], local: Mapping[str
         found = KubernetesTargetSettings.model_validate(settings.get("cluster", {}))
     except ValidationError as error:
         raise invalid_from_validation(error.errors()) from error
+    if found.builds is None and "buildkit" in settings.get("images", {}).get("builders", ()):
+        raise Invalid(
+            "The builder buildkit runs in this cluster; say where under `builds`, at least `builds: {}`.",
+            field="builds",
+        )
     return KubernetesTarget(found, str(target_id), bytes.fromhex(local["key"]), SystemClock())
 
 

@@ -4,7 +4,7 @@ PY := .venv/bin/python
 PACKAGES := slipway_schemas slipway_kit slipway_db slipway_events slipway_storage slipway_runtime slipway_testing \
 	slipway_gateway slipway_scheduler slipway_builder slipway_logs slipway_worker slipway_allinone
 
-.PHONY: help setup run demo test check format bench chaos lock
+.PHONY: help setup run demo test check format bench chaos images lock
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,12 @@ bench: setup ## run the benchmarks and write docs/benchmarks.md
 	@$(PY) -m tests.bench
 
 chaos: setup ## break the platform for hours, in full, and add to the counts in docs/benchmarks.md
-	@SLIPWAY_CHAOS=full $(PY) -m pytest tests/chaos tests/property tests/cluster/test_autoscaling.py -s
+	@SLIPWAY_CHAOS=full $(PY) -m pytest tests/chaos tests/property tests/cluster/test_autoscaling.py \
+		tests/cluster/test_ingress.py tests/api/builder/test_moves_under_load.py -s
+
+images: ## build the container images slipway and slipway-router with Docker (BASE=python:3.12-slim)
+	docker build -f deploy/docker/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) --target router -t slipway-router .
+	docker build -f deploy/docker/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) --target service -t slipway .
 
 lock: setup ## compile requirements.in into requirements.lock
 	.venv/bin/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header \

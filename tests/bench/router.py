@@ -2,13 +2,12 @@
 
 import asyncio
 import hashlib
-import json
 import re
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from slipway_kit.ids import new_id
 from slipway_schemas.inference.routing import Backend, Route, RouteKey
+from slipway_testing.alias_moves import Move, requests_at
 from slipway_testing.groups import find_tool
 from slipway_testing.neighbours.routing import RoutingNeighbour
 from slipway_testing.neighbours.serving import ServedApp
@@ -151,50 +151,20 @@ async def _measure_moves(result: Result, engine: str, bed: _Bed, router: RouterP
     versions = [bed.backend("v1"), bed.backend("v2")]
     await bed.builder.confirmed(router.router_id, bed.builder.put(bed.route(ALIAS, versions[1])))
     pause = 0.04
-    load = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.router_load", str(router.port), f"{ALIAS}/x", str(rate),
-        str(moves * pause + 4), stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    await asyncio.sleep(1.5)
-    done: list[tuple[float, float, str]] = []
-    for number in range(moves):
-        called = time.monotonic()
-        target = versions[number % 2]
-        await bed.builder.confirmed(router.router_id, bed.builder.put(bed.route(ALIAS, target)))
-        done.append((called, time.monotonic(), target.version))
-        await asyncio.sleep(max(0.0, pause - (time.monotonic() - called)))
-    await asyncio.sleep(0.2)
-    text, _ = await load.communicate()
-    found = json.loads(text)
-    last_old, late = _old_answers(done, found["answers"])
-    p99 = sorted(last_old)[round(0.99 * (len(last_old) - 1))]
-    confirmed = sorted((confirmed - called) * 1000 for called, confirmed, _ in done)
-    result.lines.append(Line(f"{engine}: last answer of the old version, p99", "ms", Series((p99,))))
-    result.lines.append(Line(f"{engine}: confirmed, p50", "ms", Series((statistics.median(confirmed),))))
-    failures = found["failures"]
-    result.notes.append(
-        f"{engine}: {found['sent']:,} requests, {len(failures)} failed{f' ({failures[0]})' if failures else ''}, "
-        f"{late} from the old version after the confirmation; slowest move {max(last_old):.1f} ms."
-    )
-
-
-def _old_answers(
-    moves: Sequence[tuple[float, float, str]], answers: Sequence[tuple[float, float, str]]
-) -> tuple[list[float], int]:
-    """Milliseconds to the last old answer of each move, and answers that should have been new."""
-    ordered = sorted(answers, key=lambda one: one[1])
-    last_old, late, position = [], 0, 0
-    for index, (called, confirmed, version) in enumerate(moves):
-        ends = moves[index + 1][0] if index + 1 < len(moves) else float("inf")
-        last = called
-        while position < len(ordered) and ordered[position][1] < ends:
-            sent, read, served = ordered[position]
-            position += 1
-            if read >= called and served != version:
-                last = max(last, read)
-                late += sent >= confirmed
-        last_old.append((last - called) * 1000)
-    return last_old, late
+    done: list[Move] = []
+    async with requests_at("127.0.0.1", router.port, f"{ALIAS}/x", rate, KEY) as load:
+        await asyncio.sleep(0.5)
+        for number in range(moves):
+            called = time.monotonic()
+            target = versions[number % 2]
+            await bed.builder.confirmed(router.router_id, bed.builder.put(bed.route(ALIAS, target)))
+            done.append(Move(called, time.monotonic(), target.version))
+            await asyncio.sleep(max(0.0, pause - (time.monotonic() - called)))
+        await asyncio.sleep(0.2)
+        report = await load.report(done)
+    result.lines.append(Line(f"{engine}: last answer of the old version, p99", "ms", Series((report.p99,))))
+    result.lines.append(Line(f"{engine}: confirmed, p50", "ms", Series((statistics.median(report.confirmed),))))
+    result.notes.append(f"{engine}: {report}.")
 
 
 @asynccontextmanager

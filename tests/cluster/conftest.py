@@ -10,8 +10,11 @@ from slipway_builder.targets.kubernetes.target import KubernetesTarget
 from slipway_builder.targets.protocol import EndpointRevision
 from slipway_kit.clock import SystemClock
 from slipway_testing.conformance.target import MakeRevision, MakeTarget, revision_of
+from slipway_testing.kubernetes.cluster import Cluster
 from slipway_testing.kubernetes.fixtures import Kubectl
-from slipway_testing.kubernetes.programs import buildkit_image
+from slipway_testing.kubernetes.ingress import start_ingress
+from slipway_testing.kubernetes.programs import buildkit_image, ingress_programs
+from slipway_testing.router_image import router_image
 from tests.cluster.support import Builds, TargetSettings
 
 collect_ignore = [] if os.environ.get("SLIPWAY_CHAOS") == "full" else ["test_autoscaling.py"]
@@ -26,7 +29,7 @@ def buildkit(kubernetes_cluster: Kubectl, request: pytest.FixtureRequest) -> str
         pytest.skip(
             "no image with BuildKit; tests/cluster/setup/buildkit/build.sh makes one for the tests' own cluster"
         )
-    kubernetes_cluster.cluster.import_image(found[1])
+    kubernetes_cluster.cluster.import_archive(found[1])
     return found[0]
 
 
@@ -72,3 +75,15 @@ def make_revision(kubernetes_cluster: Kubectl) -> MakeRevision:
         return revision_of(program, image=kubernetes_cluster.image)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ingress(kubernetes_cluster: Kubectl, pytestconfig: pytest.Config) -> Cluster:
+    """A cluster of this machine with an ingress at its node's address, and with the routers' image."""
+    if kubernetes_cluster.cluster is None:
+        pytest.skip("the named cluster has an ingress of its own, and no way to images of this machine")
+    binaries = ingress_programs(pytestconfig.rootpath)
+    assert binaries is not None, "the group kubernetes has found the programs"
+    kubernetes_cluster.cluster.import_image(router_image(pytestconfig.rootpath))
+    start_ingress(kubernetes_cluster.cluster, kubernetes_cluster, binaries)
+    return kubernetes_cluster.cluster

@@ -121,7 +121,7 @@ async def test_a_version_goes_from_its_draft_to_answers_and_away_again(
         checks = (await builder.call("POST", f"targets/{builder.target_id}/check"))["checks"]
         assert [one for one in checks if not one["ok"] and "(optional)" not in one["name"]] == []
         deployment = await builder.deployment()
-        key = await _key(builder, deployment)
+        key = await new_key(builder, deployment)
         image = f"{inference_registry.host}/bases/python:bookworm"
         code = {}
         if builds is not None:
@@ -173,7 +173,7 @@ async def test_an_image_that_does_not_exist_is_named(
             await _move(builder, row["deployment_id"], version["id"])
 
 
-async def _key(builder: RunningBuilder, deployment: UUID) -> str:
+async def new_key(builder: RunningBuilder, deployment: UUID) -> str:
     value = secrets.token_urlsafe(32)
     await builder.call(
         "POST",

@@ -6,11 +6,29 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _BLOCK = b"x" * 65_536
+
+
+_SERVER = """
+import asyncio, sys
+from pods import Pod
+async def main():
+    pod = Pod(sys.argv[2], host="0.0.0.0")
+    pod.port = int(sys.argv[1])
+    async with pod:
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+def pod_project() -> dict[str, str]:
+    """Files of a commit whose `python3 server.py <port> <name>` is such a server; Python alone is enough for it."""
+    return {"server.py": _SERVER, "pods.py": Path(__file__).read_text()}
 
 
 @dataclass(frozen=True)
@@ -35,8 +53,9 @@ class Pod:
     `status-N`, `old` (an HTTP/1.0 answer that ends with the connection).
     """
 
-    def __init__(self, name: str, keep_seconds: float = 60.0) -> None:
+    def __init__(self, name: str, keep_seconds: float = 60.0, host: str = "127.0.0.1") -> None:
         self.name = name
+        self.host = host
         self.seen: list[Seen] = []
         self.connections = 0
         self._keep_seconds = keep_seconds
@@ -45,7 +64,7 @@ class Pod:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -25,15 +25,16 @@ class WireAnswer:
 
 
 class Wire:
-    """One connection to 127.0.0.1."""
+    """One connection, to 127.0.0.1 unless another host is named."""
 
-    def __init__(self, port: int, timeout: float = 15.0) -> None:
+    def __init__(self, port: int, timeout: float = 15.0, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._port = port
         self._timeout = timeout
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def __aenter__(self) -> Self:
-        self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
+        self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
         return self
 
     async def __aexit__(

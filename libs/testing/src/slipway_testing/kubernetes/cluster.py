@@ -16,6 +16,9 @@ from pathlib import Path
 from slipway_testing.kubernetes.files import API_PORT, FRONT_PROXY, METRICS_PORT, NODE, ClusterFiles, Network
 from slipway_testing.tools import TEST_IMAGE, find_tool
 
+INGRESS = "traefik"
+"""Name of the ingress controller's program."""
+
 RUN = Path("/run/slipway-k8s")
 """One folder per cluster of this machine, whoever started it."""
 
@@ -121,8 +124,8 @@ class Cluster:
             "--enable-aggregator-routing=true",
             "--profiling=false",
         )
-        self.import_image(self._binaries / "pause.tar")
-        self._import_test_image()
+        self.import_archive(self._binaries / "pause.tar")
+        self.import_image(TEST_IMAGE)
         self._wait("kube-apiserver", lambda: self._get("/readyz") == b"ok")
         self._kube(
             "kube-controller-manager",
@@ -173,9 +176,22 @@ class Cluster:
             f'[host."https://{self.network.host}:{port}"]\ncapabilities = ["pull", "resolve"]\nskip_verify = true\n'
         )
 
+    def run_on_node(self, name: str, *command: str, ready: Callable[[], bool]) -> None:
+        """Start one more program in the node's network and wait until it is ready. `stop` ends it."""
+        self._run(name, *command)
+        self._wait(name, ready)
+
+    def kill_container(self, container_id: str) -> None:
+        """SIGKILL to all processes of a container, by the id that its pod's status names."""
+        command = [*self._ctr(), "tasks", "kill", "--all", "--signal", "SIGKILL", container_id.rpartition("/")[2]]
+        done = subprocess.run(command, capture_output=True, timeout=20, check=False)
+        if done.returncode != 0:
+            raise ClusterError(f"the container was not killed: {done.stderr.decode().strip()}")
+
     def stop(self) -> None:
         """End every process that `start` made, by its id, and remove all that they left. May be repeated."""
         for name in (
+            INGRESS,
             "metrics-server",
             "kubelet",
             "kube-proxy",
@@ -321,7 +337,7 @@ class Cluster:
     def _ctr(self) -> list[str]:
         return [find_tool("ctr") or "ctr", "--address", str(self.files.socket), "--namespace", "k8s.io"]
 
-    def import_image(self, archive: Path) -> None:
+    def import_archive(self, archive: Path) -> None:
         """Give the node an image that `docker save` wrote."""
         self._wait("containerd", self.files.socket.exists)
         command = [*self._ctr(), "images", "import", str(archive)]
@@ -329,8 +345,9 @@ class Cluster:
         if done.returncode != 0:
             raise ClusterError(f"containerd did not take {archive}: {done.stderr.decode().strip()}")
 
-    def _import_test_image(self) -> None:
-        save = subprocess.Popen(["docker", "save", TEST_IMAGE], stdout=subprocess.PIPE)
+    def import_image(self, image: str) -> None:
+        """Give the node an image of the Docker engine."""
+        save = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
         try:
             command = [*self._ctr(), "images", "import", "-"]
             done = subprocess.run(command, stdin=save.stdout, capture_output=True, timeout=180, check=False)
@@ -338,7 +355,7 @@ class Cluster:
             save.kill()
             save.communicate()
         if done.returncode != 0:
-            raise ClusterError(f"containerd did not take {TEST_IMAGE}: {done.stderr.decode().strip()}")
+            raise ClusterError(f"containerd did not take {image}: {done.stderr.decode().strip()}")
 
 
 def started_clusters(binaries: Path) -> Iterator[Cluster]:

@@ -26,29 +26,36 @@ _DEBIAN = {
 
 def programs(root: Path) -> Path | None:
     """The folder with the Kubernetes programs that the tree names, whether it is there or not; None: it names none."""
+    version = _version(root, "kubernetes", "k8s.io/kubernetes")
+    return None if version is None else _cache() / "kubernetes" / version
+
+
+def ingress_programs(root: Path) -> Path | None:
+    """The folder with the ingress controller and the Gateway API's definitions, as `programs`."""
+    version = _version(root, "traefik", "github.com/traefik/traefik/v3")
+    return None if version is None else _cache() / "kubernetes" / f"traefik-{version}"
+
+
+def _version(root: Path, folder: str, module: str) -> str | None:
     try:
-        text = (root / _BUILD / "kubernetes" / "go.mod").read_text()
+        text = (root / _BUILD / folder / "go.mod").read_text()
     except FileNotFoundError:
         return None
-    found = re.search(r"^(?:require)?\s*k8s\.io/kubernetes (v\S+)$", text, re.MULTILINE)
-    if found is None:
-        return None
-    return _cache() / "kubernetes" / found[1]
-
-
-def _cache() -> Path:
-    return Path(os.environ.get(CACHE_VARIABLE, "/var/cache/slipway-test"))
+    found = re.search(rf"^(?:require)?\s*{re.escape(module)} (v\S+)(?: // indirect)?$", text, re.MULTILINE)
+    return None if found is None else found[1]
 
 
 def buildkit_image(root: Path) -> tuple[str, Path] | None:
     """The name of the image with BuildKit, and where it is saved; None when it was not built."""
-    text = (root / _BUILD / "buildkit" / "go.mod").read_text()
-    found = re.search(r"^\s*github\.com/moby/buildkit (v\S+)", text, re.MULTILINE)
-    folder = _cache() / "buildkit" / (found[1] if found else "")
+    folder = _cache() / "buildkit" / (_version(root, "buildkit", "github.com/moby/buildkit") or "")
     try:
         return (folder / "name").read_text().strip(), folder / "image.tar"
     except FileNotFoundError:
         return None
+
+
+def _cache() -> Path:
+    return Path(os.environ.get(CACHE_VARIABLE, "/var/cache/slipway-test"))
 
 
 def kubernetes_problem(root: Path) -> str | None:
@@ -64,8 +71,7 @@ def kubernetes_problem(root: Path) -> str | None:
 def _start_problem(root: Path) -> str | None:
     if os.geteuid() != 0:
         return "run the tests as root, so that they can start one"
-    binaries = programs(root)
-    if binaries is None or not (binaries / "stamp").exists():
+    if any(one is None or not (one / "stamp").exists() for one in (programs(root), ingress_programs(root))):
         return "build one with tests/cluster/setup/build.sh (it takes minutes, once)"
     missing = {package for name, package in _DEBIAN.items() if not find_tool(name)}
     if not (CNI_PLUGINS / "bridge").exists():

@@ -1,7 +1,8 @@
-"""`python -m tests.bench.router_load PORT PATH RATE SECONDS`: requests at a fixed rate, whatever the answers take.
+"""`python -m slipway_testing.router_load HOST PORT PATH RATE KEY`: requests at a fixed rate, however long answers take.
 
-Half of them go over kept connections, half over one of their own. Prints one JSON document: how many were late to be
-sent, failures, and for every answer when it was asked for, when it was read (monotonic seconds) and its version.
+Half of them go over kept connections, half over one of their own. Says `running` when all kept ones are open, goes on
+until its standard input ends, and prints one JSON document: how many requests were sent, in how many moments it was
+behind, failures, and for every answer when it was asked for, when it was read (monotonic seconds) and its version.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import uvloop
 
 _KEPT = 16
 _VERSION = re.compile(rb"x-slipway-version: (\S+)", re.IGNORECASE)
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _ANSWER_SECONDS = 10.0
 
 
@@ -32,7 +34,8 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._data += data
         head, end, body = self._data.partition(b"\r\n\r\n")
-        if end and len(body) >= 16 and self._waiting is not None and not self._waiting.done():
+        length = _LENGTH.search(head)
+        if end and len(body) >= (int(length[1]) if length else 0) and self._waiting and not self._waiting.done():
             self._waiting.set_result(head)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -49,9 +52,9 @@ class _Client(asyncio.Protocol):
 
 
 class _Load:
-    def __init__(self, port: int, path: str) -> None:
-        self._port = port
-        self._request = f"GET {path} HTTP/1.1\r\nHost: bench\r\nX-Api-Key: bench\r\n\r\n".encode()
+    def __init__(self, host: str, port: int, path: str, key: str) -> None:
+        self._address = (host, port)
+        self._request = f"GET {path} HTTP/1.1\r\nHost: models.example.org\r\nX-Api-Key: {key}\r\n\r\n".encode()
         self._kept: asyncio.Queue[_Client] = asyncio.Queue()
         self.failures: list[str] = []
         self.answers: list[tuple[float, float, str]] = []
@@ -88,17 +91,19 @@ class _Load:
             client.transport.close()
 
     async def _connect(self) -> _Client:
-        _, client = await asyncio.get_running_loop().create_connection(_Client, "127.0.0.1", self._port)
+        _, client = await asyncio.get_running_loop().create_connection(_Client, *self._address)
         return client
 
 
-async def _run(port: int, path: str, rate: float, seconds: float) -> None:
-    load = _Load(port, path)
+async def _run(host: str, port: int, path: str, rate: float, key: str) -> None:
+    load = _Load(host, port, path, key)
     await load.open()
+    told = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    print("running", flush=True)
     tasks: set[asyncio.Task[None]] = set()
     began, sent, late = time.monotonic(), 0, 0
-    while (now := time.monotonic()) - began < seconds:
-        due = int((now - began) * rate)
+    while not told.done():
+        due = int((time.monotonic() - began) * rate)
         late += max(0, due - sent - rate / 20) > 0
         while sent < due:
             task = asyncio.create_task(load.one(sent))
@@ -111,4 +116,4 @@ async def _run(port: int, path: str, rate: float, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_run(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4])))
+    uvloop.run(_run(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]), sys.argv[5]))

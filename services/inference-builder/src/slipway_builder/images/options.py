@@ -17,5 +17,7 @@ class BuilderOptions:
     docker_socket: Path = Path("/var/run/docker.sock")
     docker_network: str = ""
     """The network in which requirements are installed; empty = the engine's own choice."""
+    installation: str = ""
+    """Tells this platform's build containers from those of others on the same engine."""
     dependencies: bool = True
     """Whether `append` may resolve requirements itself, where all are wheels without compiled code."""

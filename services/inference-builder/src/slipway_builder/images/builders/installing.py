@@ -100,7 +100,7 @@ async def install_requirements(engine: Engine, image: str, tree: InstalledTree, 
             "SOURCE_DATE_EPOCH=315532800",
         ],
     }
-    async with engine.container(config, str(job.request.image_id)) as container:
+    async with engine.container(config, str(job.request.image_id), job.request.lease) as container:
         await engine.put_layer(container, tree.code_layer)
         code = await engine.run(container, listen)
         if code != 0:

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
+from slipway_builder.aliases.loops import BoundsLoop, WantedAliasLoop
 from slipway_builder.observe.store import CountStore
 from slipway_schemas.inference.routing import RouteCount
 from slipway_schemas.inference.versions import AliasMove, KeyDraft
@@ -90,6 +91,8 @@ async def test_an_alias_goes_back_by_itself_when_its_bound_is_crossed(start: Sta
             async with builder.context.db.transaction() as session:
                 await CountStore(session).add(builder.target_id, [count], datetime.now(UTC))
             await asyncio.sleep(3 if errors == 1 else 0)
+        # Builders do not hold each other up: whoever sees it second must not go forth again.
+        await asyncio.gather(*(BoundsLoop(builder.context.db).run() for _ in range(3)))
         async with asyncio.timeout(10):
             while (await builder.ask(ALIAS))["model"] != "one":
                 await asyncio.sleep(0.1)
@@ -97,6 +100,30 @@ async def test_an_alias_goes_back_by_itself_when_its_bound_is_crossed(start: Sta
             last = (await session.execute(text("SELECT * FROM alias_moves ORDER BY at DESC LIMIT 1"))).mappings().one()
         assert last["automatic"]
         assert "50.0 % of 40 answers were errors" in last["reason"]
+        assert await _path(builder, deployment) == f"{first} {second} {first}"
+
+
+async def test_an_alias_that_a_version_was_created_with_is_given_once_by_several_builders(start: Start) -> None:
+    async with start() as builder:
+        deployment = await builder.deployment()
+        version = await builder.version(deployment, aliases=["production"])
+        loops = [WantedAliasLoop(builder.context.db) for _ in range(3)]
+        async with asyncio.timeout(30):
+            while not await _path(builder, deployment):
+                await asyncio.gather(*(loop.run() for loop in loops))
+        assert await _path(builder, deployment) == version["id"]
+
+
+async def test_a_move_that_is_said_twice_is_one(start: Start) -> None:
+    async with start() as builder:
+        deployment, (first, second) = await _two_versions(builder)
+        place = f"deployments/{deployment}/aliases/production"
+        await builder.call("PUT", place, AliasMove(version_id=first))
+        moves = [await builder.call("PUT", place, AliasMove(version_id=second)) for _ in range(2)]
+        assert moves[0]["previous_version_id"] == moves[1]["previous_version_id"] == str(first)
+        assert await _path(builder, deployment) == f"{first} {second}"
+        await builder.call("PUT", place, AliasMove(version_id=second, max_error_percent=5))
+        assert await _path(builder, deployment) == f"{first} {second} {second}", "another bound is another move"
 
 
 async def test_routers_hear_of_keys_and_of_their_end(start: Start) -> None:

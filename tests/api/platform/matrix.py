@@ -301,6 +301,7 @@ ROWS: dict[str, tuple[Call, ...]] = {
     "GET /api/v1/deployment-targets": PLAIN,
     "POST /api/v1/deployment-targets": _bodies({"name": "x", "kind": "process", "public_url": "http://x.test"}),
     "POST /api/v1/deployment-targets/{target_id}/check": PLAIN,
+    "POST /api/v1/deployment-targets/{target_id}/clean-up": PLAIN,
     "POST /api/v1/deployment-versions/{version_id}/rebuild": PLAIN,
     "POST /api/v1/deployment-versions/{version_id}/cancel": PLAIN,
     "GET /api/v1/deployment-endpoints/{endpoint_id}/build-log": _queries("after=1&limit=1"),

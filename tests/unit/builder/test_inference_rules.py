@@ -41,6 +41,12 @@ def facts(**changes: object) -> Facts:
         ({"ready": 1, "problem": "crash_loop"}, EndpointStatus.DEGRADED, "50% - The server ends again and again."),
         ({"ready": 0, "problem": "out_of_memory", "detail": "64 MB"}, EndpointStatus.UNAVAILABLE, "64 MB"),
         ({"ready": 0, "wanted": 0}, EndpointStatus.UNAVAILABLE, "set the number of replicas"),
+        (
+            {"away": "no answer in time."},
+            EndpointStatus.AVAILABLE,
+            "Available, as last seen. The target does not",
+        ),
+        ({"settled": False, "away": "it is gone."}, EndpointStatus.DEPLOYING, "afterwards: it is gone."),
     ],
 )
 def test_a_status_says_what_is_known(changes: dict[str, object], status: EndpointStatus, words: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -32,7 +31,9 @@ from slipway_builder.targets.docker.target import DockerTarget
 from slipway_builder.targets.pool import TargetPool
 from slipway_builder.targets.process.target import ProcessTarget
 from slipway_builder.targets.service import TargetService
+from slipway_builder.upkeep.service import UpkeepService
 from slipway_builder.versions.service import VersionService
+from slipway_builder.work_folders import WorkFolder
 from slipway_db import Database, Doorbell, HealthBoard, check_schema
 from slipway_events import connect_redis
 from slipway_kit.auth import ServiceSigner, ServiceVerifier, acting_user
@@ -43,6 +44,7 @@ from slipway_kit.key_ring import KeyRing
 from slipway_kit.keys import load_private, load_trusted
 from slipway_kit.logging import get_logger
 from slipway_kit.metrics import ServiceMetrics
+from slipway_kit.tasks import run_blocking
 from slipway_kit.transfer import ClientSession, transfer_session
 from slipway_kit.vault import Vault
 from slipway_schemas.inference.statuses import TargetKind
@@ -59,6 +61,7 @@ class Factory:
     pool: TargetPool
     vault: Vault
     clock: Clock
+    upkeep: UpkeepService
 
     def deployments(self, session: AsyncSession) -> DeploymentService:
         """Use cases of deployments."""
@@ -98,6 +101,7 @@ class BuilderContext:
     relay: LogRelayClient
     transfers: ClientSession
     builders: BuildersOfTargets
+    work: WorkFolder
     factory: Factory
     clock: Clock
     metrics: ServiceMetrics
@@ -131,16 +135,15 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
         vault = Vault(KeyRing(settings.secret_key_file, settings.older_secret_keys_dir))
         pool = TargetPool(_of_this_installation(settings), vault)
         stack.push_async_callback(pool.aclose)
-        engine = Engine(
-            settings.docker.socket if settings.docker else Path("/var/run/docker.sock"),
-            settings.docker.network if settings.docker else "",
-        )
+        work = WorkFolder(settings.work_dir)
+        stack.push_async_callback(run_blocking, work.close)
+        options = _builder_options(settings, work)
+        engine = Engine(options.docker_socket, options.docker_network, options.installation)
         stack.push_async_callback(engine.aclose)
-        options = BuilderOptions(work_dir=settings.work_dir)
-        builders = BuildersOfTargets(db, pool, HostImages(engine, settings.work_dir), options)
+        builders = BuildersOfTargets(db, pool, HostImages(engine, work), options)
         stack.push_async_callback(builders.aclose)
-        settings.work_dir.mkdir(parents=True, exist_ok=True)
         doorbell = Doorbell(db)
+        upkeep = UpkeepService(db, pool, engine, work, settings.lease_seconds)
         yield BuilderContext(
             settings=settings,
             db=db,
@@ -151,7 +154,8 @@ async def open_context(settings: BuilderSettings) -> AsyncIterator[BuilderContex
             relay=LogRelayClient(relay),
             transfers=transfers,
             builders=builders,
-            factory=Factory(db, RoutingDesk(db, doorbell, clock), pool, vault, clock),
+            work=work,
+            factory=Factory(db, RoutingDesk(db, doorbell, clock), pool, vault, clock, upkeep),
             clock=clock,
             metrics=ServiceMetrics(CollectorRegistry(), NAME),
             health=HealthBoard(NAME, version("slipway-inference-builder"), db, clock),
@@ -170,10 +174,27 @@ async def _end_containers(settings: DockerTargetSettings) -> None:
         await target.aclose()
 
 
+def _builder_options(settings: BuilderSettings, work: WorkFolder) -> BuilderOptions:
+    docker = settings.docker
+    if docker is None:
+        installation = hashlib.sha256(_mark(settings).encode()).hexdigest()[:16]
+        return BuilderOptions(work_dir=work.path, installation=installation)
+    return BuilderOptions(
+        work_dir=work.path,
+        docker_socket=docker.socket,
+        docker_network=docker.network,
+        installation=docker.installation,
+    )
+
+
+def _mark(settings: BuilderSettings) -> str:
+    """What all builders of this installation have in common, and nobody else can guess."""
+    return hashlib.blake2b(settings.keys.private_key_file.read_bytes(), person=b"secret-marks").hexdigest()
+
+
 def _of_this_installation(settings: BuilderSettings) -> dict[str, dict[str, Any]]:
     kinds = {TargetKind.PROCESS: settings.process, TargetKind.DOCKER: settings.docker}
-    mark = hashlib.blake2b(settings.keys.private_key_file.read_bytes(), person=b"secret-marks").hexdigest()
-    found: dict[str, dict[str, Any]] = {TargetKind.KUBERNETES: {"key": mark}}
+    found: dict[str, dict[str, Any]] = {TargetKind.KUBERNETES: {"key": _mark(settings)}}
     return found | {kind: local.model_dump(mode="json") for kind, local in kinds.items() if local is not None}
 
 

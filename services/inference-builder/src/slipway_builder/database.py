@@ -50,6 +50,7 @@ def all_metadata() -> Any:
     import slipway_builder.observe.tables
     import slipway_builder.routing.tables
     import slipway_builder.targets.tables
+    import slipway_builder.upkeep.tables
     import slipway_builder.versions.tables  # noqa: F401 - imported for their tables
 
     metadata = BuilderBase.metadata

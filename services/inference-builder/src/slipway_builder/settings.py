@@ -37,6 +37,15 @@ class DockerTargetSettings(Group):
     """Docker network of endpoints and builds; empty = the engine's own choice."""
 
 
+class UpkeepSettings(Group):
+    """How often the builder tidies up."""
+
+    left_overs_seconds: float = Field(default=60.0, ge=0.5)
+    """Folders and containers of builders that were killed."""
+    clean_up_seconds: float = Field(default=3600.0, ge=1)
+    """Images and bundles that no version needs."""
+
+
 class BuilderSettings(ServiceSettings):
     """Everything that inference-builder is told."""
 
@@ -54,8 +63,11 @@ class BuilderSettings(ServiceSettings):
     """Where the code of a version lies while its image is built."""
     builds: int = Field(default=2, ge=1, le=64)
     """Images that one process builds at a time."""
+    lease_seconds: float = Field(default=15.0, ge=1)
+    """After so long without a sign of life another builder goes on with what one has begun."""
     process: ProcessTargetSettings | None = None
     """None = this installation serves no endpoints as processes."""
     docker: DockerTargetSettings | None = None
     """None = this installation serves no endpoints by a Docker engine."""
+    upkeep: UpkeepSettings = UpkeepSettings()
     keep_counts_days: int = Field(default=90, ge=1)

@@ -20,6 +20,7 @@ from slipway_builder.observe.loops import ForgetCountsLoop
 from slipway_builder.routing.api import router as routers_router
 from slipway_builder.settings import BuilderSettings
 from slipway_builder.targets.api import router as targets_router
+from slipway_builder.upkeep.loops import CleanUpLoop, LeftOversLoop
 from slipway_builder.versions.api import router as versions_router
 from slipway_db import LoopRunner, described_only, health_router, sessions
 from slipway_events import EventConsumer
@@ -71,11 +72,13 @@ def background(context: BuilderContext) -> Sequence[BackgroundTask]:
     """What runs beside requests."""
     db, factory = context.db, context.factory
     loops = (
-        TargetLoop(db, factory.pool, context.materials),
+        TargetLoop(db, factory.pool, context.materials, context.settings.lease_seconds),
         WantedAliasLoop(db),
         BoundsLoop(db),
         HiddenKeysLoop(db),
         ForgetCountsLoop(db, context.settings.keep_counts_days),
+        LeftOversLoop(factory.upkeep, context.settings.upkeep.left_overs_seconds),
+        CleanUpLoop(db, factory.upkeep, context.settings.upkeep.clean_up_seconds),
     )
     builds = ImageBuilds(
         db,
@@ -83,8 +86,9 @@ def background(context: BuilderContext) -> Sequence[BackgroundTask]:
         context.materials,
         context.transfers,
         context.builders,
-        context.settings.work_dir,
+        context.work,
         context.clock,
+        context.settings.lease_seconds,
     )
     logs = LogFollowing(db, factory.pool, context.materials, context.relay)
     runner = LoopRunner(db, context.doorbell, loops, poll_seconds=_POLL_SECONDS)

@@ -124,12 +124,17 @@ async def test_targets_are_for_all_to_see_and_for_administrators_to_change(lab, 
     check = f"/api/v1/deployment-targets/{target['id']}/check"
     assert (await lab.me.post("/api/v1/deployment-targets", json=new)).status_code == 404
     assert (await lab.me.post(check)).status_code == 404
+    clean_up = f"/api/v1/deployment-targets/{target['id']}/clean-up"
+    assert (await lab.me.post(clean_up)).status_code == 404
     await execute("UPDATE gateway.users SET is_admin = true")
     made = await lab.me.post("/api/v1/deployment-targets", json=new)
     assert (made.status_code, made.json()["router_token"]) == (201, "shown-once")
     odd = await lab.me.post("/api/v1/deployment-targets", json={**new, "kind": "mainframe"})
     assert (odd.status_code, list(odd.json()["fields"])) == (400, ["kind"])
     assert (await lab.me.post(check)).json() == {"checks": [{"name": "connection", "ok": True, "message": ""}]}
+    assert (await lab.me.post(clean_up)).json()["dry_run"] is True, "nothing is deleted but by those who say so"
+    done = await lab.me.post(clean_up, params={"dry_run": False})
+    assert done.json() == {"deleted": ["inference/old@sha256:1"], "kept": 1, "dry_run": False}
 
 
 async def test_builds_are_retried_cancelled_and_read(lab, other, two):

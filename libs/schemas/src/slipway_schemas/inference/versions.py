@@ -308,6 +308,15 @@ class TargetChecks(WireModel):
     checks: tuple[TargetCheckView, ...]
 
 
+class CleanUpReport(WireModel):
+    """What a clean-up of a target's images has deleted, or would delete."""
+
+    deleted: tuple[str, ...]
+    kept: int
+    """Images that are needed."""
+    dry_run: bool
+
+
 class TargetView(WireModel):
     """A target without its secrets."""
 

@@ -188,6 +188,18 @@ class Cluster:
         if done.returncode != 0:
             raise ClusterError(f"the container was not killed: {done.stderr.decode().strip()}")
 
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """The API server answers nothing inside the block: connections are taken, and that is all."""
+        noted = self._noted("kube-apiserver.process")
+        if noted is None:
+            raise ClusterError("the API server does not run")
+        os.kill(noted[0], signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(noted[0], signal.SIGCONT)
+
     def stop(self) -> None:
         """End every process that `start` made, by its id, and remove all that they left. May be repeated."""
         for name in (

@@ -95,6 +95,7 @@ class BuilderNeighbour:
             "keys/{id}": {"DELETE": self._revoke_key},
             "targets": {"POST": self._create_target},
             "targets/{id}/check": {"POST": self._check_target},
+            "targets/{id}/clean-up": {"POST": self._clean_up_target},
         }
         return Starlette(
             routes=[
@@ -320,6 +321,10 @@ class BuilderNeighbour:
 
     async def _check_target(self, request: Request) -> Mapping[str, Any]:
         return {"checks": [{"name": "connection", "ok": True, "message": ""}]}
+
+    async def _clean_up_target(self, request: Request) -> Mapping[str, Any]:
+        dry_run = request.query_params.get("dry_run") != "false"
+        return {"deleted": ["inference/old@sha256:1"], "kept": 1, "dry_run": dry_run}
 
     async def _nothing(self, request: Request) -> None:
         """Done at once."""

@@ -24,6 +24,7 @@ from slipway_schemas.inference.versions import (
     AliasMove,
     AliasMoved,
     BuildLogPage,
+    CleanUpReport,
     EndpointLines,
     TargetChecks,
     TargetCreated,
@@ -339,6 +340,12 @@ async def create_target(user: CurrentUser, context: Context, body: TargetBody) -
 async def check_target(target_id: UUID, user: CurrentUser, context: Context) -> TargetChecks:
     """Test the connection to a target and name every permission that is missing. For administrators."""
     return await context.inference.targets.check(user, target_id)
+
+
+@router.post("/deployment-targets/{target_id}/clean-up", responses={409: {}})
+async def clean_up_target(target_id: UUID, user: CurrentUser, context: Context, dry_run: bool = True) -> CleanUpReport:
+    """Say which images of a target no version needs; with `dry_run=false`, delete them. For administrators."""
+    return await context.inference.targets.clean_up(user, target_id, dry_run=dry_run)
 
 
 @router.post("/deployment-versions/{version_id}/rebuild", responses={409: {}})

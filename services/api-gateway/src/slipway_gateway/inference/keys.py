@@ -19,10 +19,18 @@ from slipway_kit.clock import Clock
 from slipway_kit.errors import Invalid, NotFound
 from slipway_kit.http import Neighbour
 from slipway_kit.ids import new_id
-from slipway_schemas.inference.versions import Created, KeyDraft, TargetChecks, TargetCreated, TargetDraft
+from slipway_schemas.inference.versions import (
+    CleanUpReport,
+    Created,
+    KeyDraft,
+    TargetChecks,
+    TargetCreated,
+    TargetDraft,
+)
 
 MAX_CONSUMER_LENGTH = 128
 _CHECK_SECONDS = 60.0
+_CLEAN_UP_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,16 @@ class TargetService:
                 raise NotFound("This target does not exist.")
         path = f"{INTERNAL}/targets/{target_id}/check"
         return await self._builder.post(path, result=TargetChecks, actor=user.id, timeout=_CHECK_SECONDS)
+
+    async def clean_up(self, user: User, target_id: UUID, *, dry_run: bool) -> CleanUpReport:
+        """Delete the images that no version needs, or say which those are. Raises `NotFound`, `Conflict` while images
+        are built for the target."""
+        _administrator(user)
+        async with self._db.read() as session:
+            if await DeploymentStore(session).target(target_id) is None:
+                raise NotFound("This target does not exist.")
+        path = f"{INTERNAL}/targets/{target_id}/clean-up?dry_run={'true' if dry_run else 'false'}"
+        return await self._builder.post(path, result=CleanUpReport, actor=user.id, timeout=_CLEAN_UP_SECONDS)
 
 
 def _administrator(user: User) -> None:

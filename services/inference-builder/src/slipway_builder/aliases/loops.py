@@ -2,6 +2,7 @@
 
 from slipway_builder.aliases.service import NOT_READY, AliasService, Mover
 from slipway_builder.aliases.store import AliasStore, Bound
+from slipway_builder.deployments.store import DeploymentStore
 from slipway_builder.versions.store import VersionStore
 from slipway_db import Database
 from slipway_kit.errors import SlipwayError
@@ -33,9 +34,11 @@ class WantedAliasLoop:
         for one in waiting:
             try:
                 async with self._db.transaction() as session:
-                    move = AliasMove(version_id=one.version_id, reason="Wanted when the version was created")
-                    await AliasService(session).move(one.deployment_id, one.name, move, Mover(automatic=True))
-                    await VersionStore(session).alias_done(one.version_id, one.name)
+                    await DeploymentStore(session).lock(one.deployment_id)
+                    # Another builder may have done it since it was read, and a person may have moved it again.
+                    if await VersionStore(session).alias_done(one.version_id, one.name):
+                        move = AliasMove(version_id=one.version_id, reason="Wanted when the version was created")
+                        await AliasService(session).move(one.deployment_id, one.name, move, Mover(automatic=True))
             except SlipwayError as error:
                 if error.code == NOT_READY:
                     continue
@@ -63,6 +66,11 @@ class BoundsLoop:
         for one in crossed:
             try:
                 async with self._db.transaction() as session:
+                    await DeploymentStore(session).lock(one.deployment_id)
+                    # Another builder may have done it since it was read: going back twice is going forth.
+                    still = await AliasStore(session).crossed_bounds(LEAST_REQUESTS)
+                    if one.place not in {bound.place for bound in still}:
+                        continue
                     await AliasService(session).rollback(
                         one.deployment_id, one.name, Mover(automatic=True), reason=_reason(one)
                     )

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_builder.aliases.tables import AliasMoveRow, AliasRow
 from slipway_kit.ids import new_id
+from slipway_schemas.inference.versions import AliasMove
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Alias:
     max_error_percent: float | None
     max_latency_ms: float | None
 
+    def stands_as(self, wanted: AliasMove) -> bool:
+        """Whether a move would change nothing."""
+        fields = wanted.model_dump(exclude={"reason"})
+        return all(getattr(self, name) == value for name, value in fields.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -40,6 +46,11 @@ class Bound:
     latency_ms: float
     max_error_percent: float | None
     max_latency_ms: float | None
+
+    @property
+    def place(self) -> tuple[UUID, str, UUID]:
+        """Which alias goes to which version."""
+        return self.deployment_id, self.name, self.version_id
 
 
 _CROSSED = text("""

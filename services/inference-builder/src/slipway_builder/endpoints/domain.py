@@ -19,6 +19,8 @@ PROBLEM_WORDS: Final[Mapping[str, str]] = {
     "refused": "The target refused the endpoint.",
 }
 
+_AWAY: Final = "The target does not answer; what serves goes on, and what is wanted now is caught up with afterwards"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -34,6 +36,8 @@ class Facts:
     ready: int
     problem: str | None
     detail: str
+    away: str = ""
+    """Why the target does not answer now; all else is what it said last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,13 @@ def judge(facts: Facts) -> Judgement:
             return Judgement(_S.BUILD_FAILED, facts.image_detail)
         case ImageStatus.READY:
             pass
+    judgement = _of_replicas(facts)
+    if not facts.away:
+        return judgement
+    return Judgement(judgement.status, f"{judgement.detail.rstrip('.')}, as last seen. {_AWAY}: {facts.away}")
+
+
+def _of_replicas(facts: Facts) -> Judgement:
     share = f"{100 * min(facts.ready, facts.wanted) // facts.wanted}%" if facts.wanted else "0%"
     trouble = facts.detail or PROBLEM_WORDS.get(facts.problem or "", "")
     if facts.settled and facts.wanted == 0 and facts.problem is None:

@@ -2,32 +2,33 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from uuid import UUID
 
 from slipway_builder.channels import ENDPOINTS
+from slipway_builder.deployments.store import DeploymentStore
 from slipway_builder.endpoints.service import EndpointService
 from slipway_builder.endpoints.store import EndpointStore, WantedEndpoint
+from slipway_builder.leasing import LeaseLost, held
 from slipway_builder.materials import MaterialsClient
 from slipway_builder.targets.pool import TargetPool
 from slipway_builder.targets.protocol import EndpointRevision, Observation, Target
 from slipway_builder.targets.store import LeasedTarget, TargetStore
 from slipway_db import Database
-from slipway_kit.errors import Conflict, Forbidden, Invalid, NotFound, SlipwayError, Unavailable
+from slipway_kit.errors import Conflict, Forbidden, Invalid, NotFound, SlipwayError
 from slipway_kit.logging import get_logger
 from slipway_kit.tasks import cancel_and_wait
 
 _log = get_logger()
 
-_LEASE_SECONDS = 15.0
-_RENEW_SECONDS = 4.0
-_AT_ONCE = 4
+_AT_ONCE = 8
 _LOOK_WHEN_CALM = 2.0
 _LOOK_WHEN_UNSETTLED = 0.25
 _LOOK_WHEN_AWAY = 5.0
 _REFUSED_SECONDS = 30.0
 _SAY_AGAIN_SECONDS = 3.0
 _DRIFT_SECONDS = 300.0
-"""Whoever changes a target's objects by hand sees them corrected after this time at most."""
+"""What a target does not tell of is said again this often."""
 _CYCLE_SECONDS = 60.0
 
 
@@ -39,49 +40,56 @@ class TargetLoop:
     channel = ENDPOINTS
     interval = 0.25
 
-    def __init__(self, db: Database, pool: TargetPool, materials: MaterialsClient) -> None:
+    def __init__(self, db: Database, pool: TargetPool, materials: MaterialsClient, lease_seconds: float) -> None:
         self._db = db
         self._pool = pool
         self._materials = materials
+        self._lease_seconds = lease_seconds
         self._said_at: dict[UUID, float] = {}
 
     async def run(self) -> int:
-        """Look at what is due."""
-        async with self._db.transaction() as session:
-            leased = await TargetStore(session).lease_due(_AT_ONCE, _LEASE_SECONDS)
-        cycles = [asyncio.create_task(self._cycle(one)) for one in leased]
+        """Look at what is due, until nothing is; a target that is slow to answer holds up no other."""
+        cycles: set[asyncio.Task[None]] = set()
         try:
-            if cycles:
-                await asyncio.wait(cycles)
+            while True:
+                since = asyncio.get_running_loop().time()
+                async with self._db.transaction() as session:
+                    due = await TargetStore(session).lease_due(_AT_ONCE - len(cycles), self._lease_seconds)
+                cycles |= {asyncio.create_task(self._cycle(one, since)) for one in due}
+                if not cycles:
+                    return 0
+                done, cycles = await asyncio.wait(cycles, timeout=self.interval, return_when=asyncio.FIRST_COMPLETED)
+                for cycle in done:
+                    cycle.result()
         finally:
             for cycle in cycles:
                 await cancel_and_wait(cycle)
-        return 0
 
-    async def _cycle(self, leased: LeasedTarget) -> None:
+    async def _cycle(self, leased: LeasedTarget, since: float) -> None:
         look_in, problem = 0.0, ""
-        keeper = asyncio.create_task(self._keep(leased, asyncio.current_task()))
         try:
-            async with asyncio.timeout(_CYCLE_SECONDS):
+            async with held(partial(self._renew, leased), self._lease_seconds, since), asyncio.timeout(_CYCLE_SECONDS):
                 look_in = _LOOK_WHEN_UNSETTLED if await self._drive(leased) else _LOOK_WHEN_CALM
+        except LeaseLost:
+            _log.warning("target_lease_lost", target=leased.target.name)
         except (SlipwayError, TimeoutError) as error:
             look_in = _LOOK_WHEN_AWAY
             problem = error.message if isinstance(error, SlipwayError) else "The target did not answer in time."
             _log.warning("target_does_not_answer", target=leased.target.name, error=problem)
         finally:
-            await cancel_and_wait(keeper)
-            async with self._db.transaction() as session:
-                await TargetStore(session).give_back(leased, look_in=look_in, problem=problem)
+            await self._give_back(leased, look_in, problem)
 
-    async def _keep(self, leased: LeasedTarget, cycle: "asyncio.Task[None] | None") -> None:
-        """Renew the lease; ends the cycle when another builder has it."""
-        while True:
-            await asyncio.sleep(_RENEW_SECONDS)
+    async def _give_back(self, leased: LeasedTarget, look_in: float, problem: str) -> None:
+        async with self._db.transaction() as session:
+            news = await TargetStore(session).give_back(leased, look_in=look_in, problem=problem)
+            affected = await EndpointStore(session).deployments_on(leased.target.id) if news else []
+        for deployment_id in affected:
             async with self._db.transaction() as session:
-                kept = await TargetStore(session).renew(leased, _LEASE_SECONDS)
-            if not kept and cycle is not None:
-                cycle.cancel()
-                return
+                await EndpointService(session).refresh(deployment_id)
+
+    async def _renew(self, leased: LeasedTarget) -> bool:
+        async with self._db.transaction() as session:
+            return await TargetStore(session).renew(leased, self._lease_seconds)
 
     async def _drive(self, leased: LeasedTarget) -> bool:
         """Apply and observe; tells whether something is still on its way."""
@@ -111,34 +119,42 @@ class TargetLoop:
             elif not one.serving:
                 await target.remove(endpoint_id)
                 self._said_at.pop(endpoint_id, None)
-                await self._applied(one)
+                await self._applied(leased, one)
         for endpoint_id in seen.keys() - {one.id for one in wanted.values() if one.serving}:
             if endpoint_id not in wanted:
                 _log.warning("stray_endpoint_removed", target=leased.target.name, endpoint_id=str(endpoint_id))
                 await target.remove(endpoint_id)
 
     def _may_have_drifted(self, one: WantedEndpoint, there: Observation | None) -> bool:
-        """Whether to say again what is wanted: soon when it is not seen, and now and then in any case."""
+        """Whether to say again what is wanted: soon when that is not what is seen, now and then in any case."""
         since = asyncio.get_running_loop().time() - self._said_at.get(one.id, float("-inf"))
-        return since > (_SAY_AGAIN_SECONDS if there is None or there.generation != one.generation else _DRIFT_SECONDS)
+        as_wanted = there is not None and there.generation == one.generation and not there.drifted
+        return since > (_DRIFT_SECONDS if as_wanted else _SAY_AGAIN_SECONDS)
 
     async def _apply(self, target: Target, leased: LeasedTarget, one: WantedEndpoint) -> None:
         self._said_at[one.id] = asyncio.get_running_loop().time()
         try:
-            await target.apply(await self._revision(one))
+            revision = await self._revision(one)
+        except SlipwayError as error:
+            _log.warning("variables_not_to_be_had", endpoint_id=str(one.id), error=error.message)
+            return
+        try:
+            await target.apply(revision)
         except (Invalid, Forbidden, Conflict, NotFound) as error:
             async with self._db.transaction() as session:
-                store = EndpointStore(session)
-                deployment_id = await store.refused(one.id, one.generation, error.message, _REFUSED_SECONDS)
-                if deployment_id is not None:
+                deployment_id = await EndpointStore(session).refused(
+                    leased.token, one.id, one.generation, error.message, _REFUSED_SECONDS
+                )
+            if deployment_id is not None:
+                async with self._db.transaction() as session:
                     await EndpointService(session).refresh(deployment_id)
             _log.warning("endpoint_refused", target=leased.target.name, endpoint_id=str(one.id), error=error.message)
             return
-        await self._applied(one)
+        await self._applied(leased, one)
 
-    async def _applied(self, one: WantedEndpoint) -> None:
+    async def _applied(self, leased: LeasedTarget, one: WantedEndpoint) -> None:
         async with self._db.transaction() as session:
-            await EndpointStore(session).applied(one.id, one.generation)
+            await EndpointStore(session).applied(leased.token, one.id, one.generation)
 
     async def _revision(self, one: WantedEndpoint) -> EndpointRevision:
         owner, project = one.path.strip("/").split("/")
@@ -167,11 +183,11 @@ class TargetLoop:
         self, leased: LeasedTarget, wanted: Mapping[UUID, WantedEndpoint], seen: Mapping[UUID, Observation]
     ) -> bool:
         ours = [one for one in seen.values() if one.endpoint_id in wanted and wanted[one.endpoint_id].serving]
-        async with self._db.transaction() as session:
-            if not await TargetStore(session).holds(leased):
-                raise Unavailable("Another builder drives this target by now.")
-            changed = await EndpointStore(session).observed(ours)
-        for deployment_id in sorted(changed):
+        async with self._db.read() as session:
+            news = await EndpointStore(session).news(ours)
+        for deployment_id, some in sorted(news.items()):
             async with self._db.transaction() as session:
-                await EndpointService(session).refresh(deployment_id)
+                await DeploymentStore(session).lock(deployment_id)
+                if await EndpointStore(session).observed(leased.token, some):
+                    await EndpointService(session).refresh(deployment_id)
         return any(one.ready < one.wanted for one in ours) or len(ours) < sum(one.serving for one in wanted.values())

@@ -35,9 +35,10 @@ RETURNING endpoints.id
 _STATES = text(f"""
 SELECT e.id, e.version_id, e.name, e.status, e.status_detail, e.observed_generation >= e.generation AS settled,
     e.replicas_ready, e.replicas_wanted, e.problem, e.observed_detail, {_ENABLED} AS enabled,
-    i.status AS image_status, i.detail AS image_detail, e.address_host, e.address_port, e.ready_at
+    i.status AS image_status, i.detail AS image_detail, e.address_host, e.address_port, e.ready_at, t.problem AS away
 FROM endpoints e JOIN versions v ON v.id = e.version_id JOIN deployments d ON d.id = e.deployment_id
-JOIN images i ON i.id = e.image_id WHERE e.deployment_id = :deployment
+JOIN images i ON i.id = e.image_id JOIN targets t ON t.id = e.target_id WHERE e.deployment_id = :deployment
+ORDER BY e.id
 """)  # noqa: S608 - fixed text
 
 _TO_APPLY = text("""
@@ -49,14 +50,26 @@ WHERE e.target_id = :target AND (e.serving OR e.generation <> e.applied_generati
 """)
 
 _OBSERVED = text("""
-UPDATE endpoints SET observed_generation = :generation, replicas_ready = :ready, replicas_wanted = :wanted,
-    problem = :problem, observed_detail = :detail, restarts = :restarts, last_lines = :last_lines,
-    address_host = :host, address_port = :port,
-    ready_at = CASE WHEN :ready > 0 THEN coalesce(ready_at, now()) END
+UPDATE endpoints SET observed_generation = :observed_generation, replicas_ready = :replicas_ready,
+    replicas_wanted = :replicas_wanted, problem = :problem, observed_detail = :observed_detail, restarts = :restarts,
+    last_lines = :last_lines, address_host = :address_host, address_port = :address_port,
+    ready_at = CASE WHEN :replicas_ready > 0 THEN coalesce(ready_at, now()) END
 WHERE id = :id AND generation = :generation
-    AND (observed_generation, replicas_ready, replicas_wanted, problem, observed_detail, restarts, last_lines,
-         address_host, address_port) IS DISTINCT FROM
-        (:generation, :ready, :wanted, :problem, :detail, :restarts, :last_lines, :host, :port)
+    AND EXISTS (SELECT FROM targets t WHERE t.id = endpoints.target_id AND t.lease_token = :lease)
+RETURNING id
+""")
+
+_APPLIED = text("""
+UPDATE endpoints SET applied_generation = :generation
+WHERE id = :id AND applied_generation < :generation
+    AND EXISTS (SELECT FROM targets t WHERE t.id = endpoints.target_id AND t.lease_token = :lease)
+""")
+
+_REFUSED = text("""
+UPDATE endpoints SET problem = 'refused', observed_detail = :detail,
+    apply_after = now() + make_interval(secs => :seconds)
+WHERE id = :id AND generation = :generation
+    AND EXISTS (SELECT FROM targets t WHERE t.id = endpoints.target_id AND t.lease_token = :lease)
 RETURNING deployment_id
 """)
 
@@ -176,44 +189,42 @@ class EndpointStore:
         rows = (await self._session.execute(statement)).all()
         return {row.id: (row.generation, row.apply_after) for row in rows}
 
-    async def applied(self, endpoint_id: UUID, generation: int) -> None:
-        """The target has taken this generation."""
-        await self._session.execute(
-            update(EndpointRow).where(EndpointRow.id == endpoint_id).values(applied_generation=generation)
-        )
+    async def deployments_on(self, target_id: UUID) -> list[UUID]:
+        """Deployments of which a target serves something, or is to."""
+        statement = select(EndpointRow.deployment_id).where(EndpointRow.target_id == target_id, EndpointRow.serving)
+        return sorted(set((await self._session.scalars(statement)).all()))
 
-    async def refused(self, endpoint_id: UUID, generation: int, detail: str, seconds: float) -> UUID | None:
+    async def applied(self, lease: UUID, endpoint_id: UUID, generation: int) -> None:
+        """The target has taken this generation; nothing is written when the target's lease is another's."""
+        await self._session.execute(_APPLIED, {"id": endpoint_id, "generation": generation, "lease": lease})
+
+    async def refused(
+        self, lease: UUID, endpoint_id: UUID, generation: int, detail: str, seconds: float
+    ) -> UUID | None:
         """The target has refused this generation: say why, and try again later. Returns the deployment."""
-        statement = text("""
-            UPDATE endpoints SET problem = 'refused', observed_detail = :detail,
-                apply_after = now() + make_interval(secs => :seconds)
-            WHERE id = :id AND generation = :generation RETURNING deployment_id
-        """)
-        values = {"id": endpoint_id, "generation": generation, "detail": detail, "seconds": seconds}
-        deployment: UUID | None = await self._session.scalar(statement, values)
+        values = {"id": endpoint_id, "generation": generation, "detail": detail, "seconds": seconds, "lease": lease}
+        deployment: UUID | None = await self._session.scalar(_REFUSED, values)
         return deployment
 
-    async def observed(self, seen: Sequence[Observation]) -> set[UUID]:
-        """Write what a target says; returns the deployments of which something changed."""
-        changed: set[UUID] = set()
+    async def news(self, seen: Sequence[Observation]) -> Mapping[UUID, list[Observation]]:
+        """Observations that say something new of what is wanted now, by deployment."""
+        by_id = {one.endpoint_id: one for one in seen}
+        rows = (await self._session.scalars(select(EndpointRow).where(EndpointRow.id.in_(by_id)))).all()
+        found: dict[UUID, list[Observation]] = {}
+        for row in rows:
+            one = by_id[row.id]
+            known = {name: getattr(row, name) for name in _observed_columns(one)}
+            if row.generation == one.generation and known != _observed_columns(one):
+                found.setdefault(row.deployment_id, []).append(one)
+        return found
+
+    async def observed(self, lease: UUID, seen: Sequence[Observation]) -> bool:
+        """Write what a target says; tells whether something changed. The caller holds the deployment's lock."""
+        changed = False
         for one in seen:
-            deployment = await self._session.scalar(
-                _OBSERVED,
-                {
-                    "id": one.endpoint_id,
-                    "generation": one.generation,
-                    "ready": one.ready,
-                    "wanted": one.wanted,
-                    "problem": one.problem,
-                    "detail": one.detail,
-                    "restarts": one.restarts,
-                    "last_lines": list(one.last_lines),
-                    "host": one.address.host if one.address else None,
-                    "port": one.address.port if one.address else None,
-                },
-            )
-            if deployment is not None:
-                changed.add(deployment)
+            columns = _observed_columns(one)
+            values = {**columns, "id": one.endpoint_id, "generation": one.generation, "lease": lease}
+            changed |= (await self._session.scalar(_OBSERVED, values)) is not None
         return changed
 
     async def of_image(self, image_id: UUID) -> EndpointSpec | None:
@@ -222,6 +233,20 @@ class EndpointStore:
             select(EndpointRow.spec).join(ImageRow, ImageRow.id == EndpointRow.image_id).where(ImageRow.id == image_id)
         )
         return None if spec is None else EndpointSpec.model_validate(spec)
+
+
+def _observed_columns(one: Observation) -> dict[str, Any]:
+    return {
+        "observed_generation": one.generation,
+        "replicas_ready": one.ready,
+        "replicas_wanted": one.wanted,
+        "problem": one.problem,
+        "observed_detail": one.detail,
+        "restarts": one.restarts,
+        "last_lines": list(one.last_lines),
+        "address_host": one.address.host if one.address else None,
+        "address_port": one.address.port if one.address else None,
+    }
 
 
 def _state(row: RowMapping) -> EndpointState:
@@ -240,6 +265,7 @@ def _state(row: RowMapping) -> EndpointState:
             ready=row["replicas_ready"],
             problem=row["problem"],
             detail=row["observed_detail"],
+            away=row["away"],
         ),
         address_host=row["address_host"],
         address_port=row["address_port"],

@@ -215,8 +215,9 @@ class Assembler:
             sbom = await _sbom(job, base, dependencies)
             sending += [partial(_send_document, job, one) for one in (document, EMPTY, sbom)]
             pushed += sum(await together(_call, sending))
-            pushed += await _put_manifest(job, base, raw)
+            # The image last: whoever finds it takes it as it is, with all that belongs to it.
             await _attach(job, raw, sbom)
+            pushed += await _put_manifest(job, base, raw)
         built = describe_built(
             job.request,
             digest=digest_of(raw),

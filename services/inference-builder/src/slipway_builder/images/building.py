@@ -5,17 +5,21 @@ import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 from slipway_builder.channels import IMAGES
+from slipway_builder.deployments.store import DeploymentStore
 from slipway_builder.endpoints.service import EndpointService
 from slipway_builder.endpoints.store import EndpointStore
 from slipway_builder.images.documents import metadata_document
 from slipway_builder.images.protocol import BuildError, BuildLog, BuiltImage, CannotBuild, FileSource
 from slipway_builder.images.store import BuildSource, ImageStore, LeasedImage
+from slipway_builder.leasing import LeaseLost, held
 from slipway_builder.materials import MaterialsClient
+from slipway_builder.work_folders import WorkFolder
 from slipway_db import Database, Doorbell
 from slipway_kit.clock import Clock
 from slipway_kit.errors import Conflict, SlipwayError, Unavailable
@@ -29,8 +33,6 @@ from slipway_storage.transfer.download import download
 
 _log = get_logger()
 
-LEASE_SECONDS = 20.0
-RENEW_SECONDS = 5.0
 POLL_SECONDS = 1.0
 MOST_TRIES = 5
 _LINES_EVERY_SECONDS = 0.5
@@ -42,6 +44,8 @@ class BuildInput:
     """All of an image but where it goes: what the kind of target adds."""
 
     image_id: UUID
+    lease: UUID
+    """Names the try: what it makes outside of the database is its own, and can be told from another try's."""
     target_id: UUID
     deployment_id: UUID
     base: str
@@ -90,8 +94,9 @@ class ImageBuilds:
         materials: MaterialsClient,
         session: ClientSession,
         builders: TargetBuilders,
-        work: Path,
+        work: WorkFolder,
         clock: Clock,
+        lease_seconds: float,
     ) -> None:
         self._db = db
         self._doorbell = doorbell
@@ -100,72 +105,76 @@ class ImageBuilds:
         self._builders = builders
         self._work = work
         self._clock = clock
+        self._lease_seconds = lease_seconds
 
     async def run(self) -> None:
         """Build until cancelled."""
         while True:
+            since = asyncio.get_running_loop().time()
             async with self._db.transaction() as session:
-                image = await ImageStore(session).lease(LEASE_SECONDS)
-                if image is not None:
-                    await self._refresh(session, image)
+                image = await ImageStore(session).lease(self._lease_seconds)
             if image is None:
                 await self._doorbell.wait(IMAGES, POLL_SECONDS)
             else:
-                await self._build_leased(image)
+                async with self._db.transaction() as session:
+                    await self._refresh(session, image)
+                await self._build_leased(image, since)
 
-    async def _build_leased(self, image: LeasedImage) -> None:
+    async def _build_leased(self, image: LeasedImage, since: float) -> None:
         lines = LineBuffer(self._clock)
-        work = asyncio.create_task(self._build(image, lines))
-        keeper = asyncio.create_task(self._keep(image, lines, work))
+        work = asyncio.create_task(self._build_held(image, lines, since))
+        writer = asyncio.create_task(self._write_lines(image, lines))
         try:
             await asyncio.wait([work])
         finally:
             await cancel_and_wait(work)
-            await cancel_and_wait(keeper)
-        await self._conclude(image, lines, work)
+            await cancel_and_wait(writer)
+            await self._conclude(image, lines, work)
 
-    async def _keep(self, image: LeasedImage, lines: LineBuffer, work: asyncio.Task[tuple[str, BuiltImage]]) -> None:
-        """Write lines and renew the lease; ends the work when it is cancelled or the lease is lost."""
-        loop = asyncio.get_running_loop()
-        renewed = loop.time()
+    async def _build_held(self, image: LeasedImage, log: LineBuffer, since: float) -> tuple[str, BuiltImage]:
+        async with held(partial(self._renew, image), self._lease_seconds, since):
+            return await self._build(image, log)
+
+    async def _renew(self, image: LeasedImage) -> bool:
+        async with self._db.transaction() as session:
+            return await ImageStore(session).renew(image, self._lease_seconds)
+
+    async def _write_lines(self, image: LeasedImage, lines: LineBuffer) -> None:
         while True:
             await asyncio.sleep(_LINES_EVERY_SECONDS)
             try:
                 await self._write(image, lines)
-                if loop.time() - renewed < RENEW_SECONDS:
-                    continue
-                async with self._db.transaction() as session:
-                    kept = await ImageStore(session).renew(image, LEASE_SECONDS)
-                renewed = loop.time()
             except SlipwayError as error:
-                _log.warning("image_lease_not_renewed", image_id=str(image.id), error=str(error))
-                continue
-            if not kept:
-                work.cancel()
-                return
+                _log.warning("build_lines_not_written", image_id=str(image.id), error=error.message)
 
     async def _write(self, image: LeasedImage, lines: LineBuffer) -> None:
         first, taken = lines.take()
         if taken:
             async with self._db.transaction() as session:
-                await ImageStore(session).add_lines(image.id, first, taken)
+                if await ImageStore(session).holds(image):
+                    await ImageStore(session).add_lines(image.id, first, taken)
 
     async def _conclude(
         self, image: LeasedImage, lines: LineBuffer, work: asyncio.Task[tuple[str, BuiltImage]]
     ) -> None:
         later = min(60.0, 2.0**image.tries)
-        failure: BaseException | None = asyncio.CancelledError() if work.cancelled() else work.exception()
+        failure = LeaseLost("This builder stops.") if work.cancelled() else work.exception()
         if isinstance(failure, SlipwayError):
             lines(failure.message)
         async with self._db.transaction() as session:
             store = ImageStore(session)
+            deployment_id = await store.deployment_of(image.id)
+            if deployment_id is not None:  # locked first, as by all who change what belongs to it
+                await DeploymentStore(session).lock(deployment_id)
             first, taken = lines.take()
             match failure:
                 case None:
                     builder, built = work.result()
                     ours = await store.built(image, builder, built)
-                case asyncio.CancelledError():
+                case LeaseLost() if await store.cancel_wanted(image):
                     ours = await store.failed(image, "The build was cancelled.", ImageStatus.CANCELLED)
+                case LeaseLost():
+                    ours = await store.again(image, "Waiting for a builder.", 0.0, counts=False)
                 case Conflict(code="code_unavailable"):
                     ours = await store.again(image, "Waiting for the files of the commit.", 1.0, counts=False)
                 case BuildError() | CannotBuild():
@@ -197,9 +206,8 @@ class ImageBuilds:
         )
         if materials.code_url is None:
             raise Conflict("The files of the commit are not there yet.", code="code_unavailable")
-        folder = self._work / str(image.id)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder = self._work.path / str(image.token)
+        folder.mkdir()
         try:
             code = folder / f"code.{materials.code_format}"
             log(f"Fetching the code of {source.code.identifier}.")
@@ -214,6 +222,7 @@ class ImageBuilds:
             )
             wanted = BuildInput(
                 image_id=image.id,
+                lease=image.token,
                 target_id=image.target_id,
                 deployment_id=source.deployment_id,
                 base=image.base,

@@ -75,6 +75,7 @@ class BuildersOfTargets:
         settings, chain = await self._chain(record)
         request = ImageRequest(
             image_id=wanted.image_id,
+            lease=wanted.lease,
             base=wanted.base,
             registry=settings.registry.access(),
             repository=f"{settings.registry.prefix}/{wanted.deployment_id}".strip("/"),

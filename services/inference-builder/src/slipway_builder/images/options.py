@@ -20,5 +20,7 @@ class BuilderOptions:
     """The network in which requirements are installed; empty = the engine's own choice."""
     cluster: KubernetesTargetSettings | None = None
     """The cluster of the target, where it is one: `buildkit` runs its jobs there."""
+    installation: str = ""
+    """Tells this platform's build containers from those of others on the same engine."""
     dependencies: bool = True
     """Whether `append` may resolve requirements itself, where all are wheels without compiled code."""

@@ -65,6 +65,8 @@ class ImageRequest:
     sources: tuple[RegistryAccess, ...] = ()
     """Credentials of registries that base images come from."""
     platform: str = "linux/amd64"
+    lease: UUID | None = None
+    """The try of this build, by which what an ended builder left in an engine is told."""
 
 
 @dataclass(frozen=True, slots=True)

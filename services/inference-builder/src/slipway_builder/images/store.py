@@ -1,6 +1,6 @@
 """SQL of images and of the lines of their builds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,8 @@ from slipway_db import leases, notify
 from slipway_schemas.executions import CodeRef
 from slipway_schemas.inference.statuses import ImageStatus
 
-_MAY_START = text("(images.try_after IS NULL OR images.try_after < now()) AND NOT images.cancel_wanted")
+_MAY_START = text("""(images.try_after IS NULL OR images.try_after < now()) AND NOT images.cancel_wanted
+    AND NOT EXISTS (SELECT FROM clean_ups c WHERE c.id = images.target_id AND c.leased_until > now())""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class ImageStore:
 
     async def lease(self, seconds: float) -> LeasedImage | None:
         """Take the oldest image that may be built, also one whose builder is gone."""
+        await self.lock_leases()
         table: Any = ImageRow.__table__
         lease = await leases.fetch(
             self._session,
@@ -104,18 +106,38 @@ class ImageStore:
             )
         return None
 
-    async def renew(self, image: LeasedImage, seconds: float) -> bool | None:
-        """Keep the lease: False when the build is to be cancelled, None when the lease is someone else's."""
-        row = (
-            await self._session.execute(
-                text("""
-                UPDATE images SET leased_until = now() + make_interval(secs => :seconds)
-                WHERE id = :id AND lease_token = :token RETURNING cancel_wanted
-                """),
-                {"seconds": seconds, "id": image.id, "token": image.token},
-            )
-        ).first()
-        return None if row is None else not row.cancel_wanted
+    async def lock_leases(self) -> None:
+        """Let nobody else begin a build or a clean-up until this transaction ends: the two exclude each other."""
+        await self._session.execute(text("SELECT pg_advisory_xact_lock(hashtext('slipway_builder.images'))"))
+
+    async def renew(self, image: LeasedImage, seconds: float) -> bool:
+        """Keep the lease; False when it is someone else's, or the build is to be cancelled."""
+        kept = await self._session.scalar(
+            text("""
+            UPDATE images SET leased_until = now() + make_interval(secs => :seconds)
+            WHERE id = :id AND lease_token = :token AND NOT cancel_wanted RETURNING id
+            """),
+            {"seconds": seconds, "id": image.id, "token": image.token},
+        )
+        return kept is not None
+
+    async def holds(self, image: LeasedImage) -> bool:
+        """Lock the image's row if the lease is still ours."""
+        statement = (
+            select(ImageRow.id).where(ImageRow.id == image.id, ImageRow.lease_token == image.token).with_for_update()
+        )
+        return await self._session.scalar(statement) is not None
+
+    async def cancel_wanted(self, image: LeasedImage) -> bool:
+        """Whether a person wants this build to stop."""
+        return bool(await self._session.scalar(select(ImageRow.cancel_wanted).where(ImageRow.id == image.id)))
+
+    async def leased(self, tokens: Collection[UUID]) -> set[UUID]:
+        """Those of the leases that still hold."""
+        statement = select(ImageRow.lease_token).where(
+            ImageRow.lease_token.in_(tokens), ImageRow.leased_until > text("now()")
+        )
+        return {token for token in (await self._session.scalars(statement)).all() if token is not None}
 
     async def built(self, image: LeasedImage, builder: str, built: BuiltImage) -> bool:
         """Write what was built; False when the lease is someone else's by now."""
@@ -126,6 +148,7 @@ class ImageStore:
             builder=builder,
             reference=built.reference,
             digest=built.digest,
+            base_digest=built.base_digest,
             command=list(built.command),
             size=built.size,
             seconds=dict(built.seconds),
@@ -225,13 +248,3 @@ class ImageStore:
             await self._session.execute(select(ImageRow.status, ImageRow.detail).where(ImageRow.id == image_id))
         ).first()
         return None if row is None else (ImageStatus(row.status), row.detail)
-
-    async def wanted_bundles(self, target_id: UUID) -> set[str]:
-        """Digests that endpoints of a target may still need."""
-        rows = await self._session.scalars(
-            text("""
-            SELECT DISTINCT i.digest FROM images i JOIN versions v ON v.id = i.version_id
-            WHERE i.target_id = :target AND v.deleted_at IS NULL AND i.digest <> ''
-            """).bindparams(target=target_id)
-        )
-        return set(rows.all())

@@ -32,6 +32,8 @@ class ImageRow(LeaseColumns, BuilderBase):
     builder: Mapped[str]
     reference: Mapped[str]
     digest: Mapped[str]
+    base_digest: Mapped[str] = mapped_column(server_default="")
+    """Of the base that it was put on; empty where there is none, and for images that are older than this column."""
     command: Mapped[list[str]]
     size: Mapped[int] = mapped_column(BIG)
     seconds: Mapped[dict[str, Any]]

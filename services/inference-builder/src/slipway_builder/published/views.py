@@ -18,9 +18,11 @@ SELECT id, deployment_id, project_id, name, creator_id, creator_name, commit_ide
 FROM versions
 """,
     "endpoint_v1": """
-SELECT id, version_id, deployment_id, name, spec, enabled, status, status_detail, replicas_ready, replicas_wanted,
-    scale, image_id, problem, restarts, last_lines, ready_at, created_at, modified_at
-FROM endpoints
+SELECT e.id, e.version_id, e.deployment_id, e.name, e.spec, e.enabled, e.status, e.status_detail, e.replicas_ready,
+    e.replicas_wanted, e.scale, e.image_id,
+    CASE WHEN t.problem <> '' AND e.serving THEN 'target_unreachable' ELSE e.problem END AS problem,
+    e.restarts, e.last_lines, e.ready_at, e.created_at, e.modified_at
+FROM endpoints e JOIN targets t ON t.id = e.target_id
 """,
     "alias_v1": """
 SELECT id, deployment_id, name, version_id, canary_version_id, canary_percent, sticky, max_error_percent,

@@ -8,7 +8,14 @@ from slipway_builder.context import Services
 from slipway_builder.targets.store import TargetStore
 from slipway_db import Read, Transaction
 from slipway_kit.ids import new_id
-from slipway_schemas.inference.versions import TargetChecks, TargetCheckView, TargetCreated, TargetDraft, TargetView
+from slipway_schemas.inference.versions import (
+    CleanUpReport,
+    TargetChecks,
+    TargetCheckView,
+    TargetCreated,
+    TargetDraft,
+    TargetView,
+)
 
 router = APIRouter(prefix="/internal/v1/targets", tags=["targets"])
 
@@ -27,6 +34,12 @@ async def create(draft: TargetDraft, session: Transaction, services: Services) -
     """Add a target."""
     services.pool.make(new_id(), draft.kind, draft.settings)  # refuses what cannot be used
     return await services.targets(session).create(draft)
+
+
+@router.post("/{target_id}/clean-up", responses={409: {}})
+async def clean_up(target_id: UUID, services: Services, dry_run: bool = True) -> CleanUpReport:
+    """Delete the images that no version needs, or say which those are."""
+    return await services.upkeep.clean_up(target_id, dry_run=dry_run)
 
 
 @router.post("/{target_id}/check")

@@ -64,6 +64,8 @@ class Observation:
     last_lines: tuple[str, ...] = ()
     """The last lines of a replica that does not serve."""
     restarts: int = 0
+    drifted: bool = False
+    """Others have changed, stopped or deleted something of it since it was applied."""
 
 
 @dataclass(frozen=True, slots=True)

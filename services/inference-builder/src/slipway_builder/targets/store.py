@@ -99,7 +99,8 @@ class TargetStore:
     async def lease_due(self, limit: int, seconds: float) -> list[LeasedTarget]:
         """Take the targets that have to be looked at, or whose endpoints are not as wanted."""
         unsettled = text("""EXISTS (SELECT FROM endpoints e WHERE e.target_id = targets.id
-            AND e.generation <> e.applied_generation AND (e.apply_after IS NULL OR e.apply_after < now()))""")
+            AND e.generation <> e.applied_generation AND (e.apply_after IS NULL OR e.apply_after < now())
+            AND targets.problem = '')""")
         due = (TargetRow.next_look_at < text("now()")) | unsettled.self_group()
         table: Any = TargetRow.__table__
         lease = await leases.fetch(
@@ -125,15 +126,6 @@ class TargetStore:
             for row in lease.rows
         ]
 
-    async def holds(self, leased: LeasedTarget) -> bool:
-        """Lock the target's row if the lease is still ours: whoever has another one waits, or has won."""
-        statement = (
-            select(TargetRow.id)
-            .where(TargetRow.id == leased.target.id, TargetRow.lease_token == leased.token)
-            .with_for_update()
-        )
-        return await self._session.scalar(statement) is not None
-
     async def renew(self, leased: LeasedTarget, seconds: float) -> bool:
         """Keep the lease; False when another builder has it."""
         kept = await self._session.scalar(
@@ -145,17 +137,28 @@ class TargetStore:
         )
         return kept is not None
 
-    async def give_back(self, leased: LeasedTarget, *, look_in: float, problem: str) -> None:
-        """End the lease and say when to look again; `problem` is why the target did not answer."""
+    async def give_back(self, leased: LeasedTarget, *, look_in: float, problem: str) -> bool:
+        """End the lease and say when to look again; `problem` is why the target did not answer.
+
+        Tells whether that is another one than before, and the lease was still ours.
+        """
+        before = await self._session.scalar(
+            select(TargetRow.problem)
+            .where(TargetRow.id == leased.target.id, TargetRow.lease_token == leased.token)
+            .with_for_update()
+        )
+        if before is None:
+            return False
         await self._session.execute(
             text("""
             UPDATE targets SET lease_token = NULL, leased_until = NULL,
                 next_look_at = now() + make_interval(secs => :look_in), problem = :problem,
                 unreachable_since = CASE WHEN :problem <> '' THEN coalesce(unreachable_since, now()) END
-            WHERE id = :id AND lease_token = :token
+            WHERE id = :id
             """),
-            {"look_in": look_in, "problem": problem, "id": leased.target.id, "token": leased.token},
+            {"look_in": look_in, "problem": problem, "id": leased.target.id},
         )
+        return bool(before != problem)
 
 
 def _target(row: TargetRow) -> Target:

@@ -101,9 +101,13 @@ class VersionStore:
         )
         return [WaitingAlias(row.deployment_id, row.id, row.name) for row in rows]
 
-    async def alias_done(self, version_id: UUID, name: str) -> None:
-        """The version has its alias, or cannot have it."""
-        await self._session.execute(
-            text("UPDATE versions SET wanted_aliases = array_remove(wanted_aliases, :name) WHERE id = :id"),
+    async def alias_done(self, version_id: UUID, name: str) -> bool:
+        """The version has its alias, or cannot have it; False when that was known before."""
+        done = await self._session.scalar(
+            text("""
+            UPDATE versions SET wanted_aliases = array_remove(wanted_aliases, :name)
+            WHERE id = :id AND :name = ANY(wanted_aliases) RETURNING id
+            """),
             {"name": name, "id": version_id},
         )
+        return done is not None

@@ -24,7 +24,7 @@ class DockerBuilder:
 
     def __init__(self, options: BuilderOptions) -> None:
         self._assembler = Assembler(options)
-        self._engine = Engine(options.docker_socket, options.docker_network)
+        self._engine = Engine(options.docker_socket, options.docker_network, options.installation)
 
     async def aclose(self) -> None:
         """Close the connections to registries and to the engine."""

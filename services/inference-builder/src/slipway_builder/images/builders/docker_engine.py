@@ -1,10 +1,12 @@
 """What image builders ask of a Docker engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import json
+from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, cast
+from uuid import UUID, uuid4
 
 import aiodocker
 from aiodocker.containers import DockerContainer
@@ -18,7 +20,11 @@ from slipway_kit.transfer import TRANSFER_ERRORS, ClientTimeout
 LABEL: Final = "slipway.image-build"
 """On every container that a builder makes: its value is the image's id."""
 
+INSTALLATION: Final = "slipway.image-installation"
+"""On every container that a builder makes, and on the images that are made of them: whose they are."""
+
 _NOT_FOUND: Final = 404
+_GOING: Final = (404, 409)
 _CALL_SECONDS: Final = 60.0
 _SILENCE_SECONDS: Final = 300.0
 _QUIET_SECONDS: Final = 1800.0
@@ -30,9 +36,12 @@ _READ_BYTES: Final = 1024 * 1024
 class Engine:
     """A Docker engine on this machine. Raises `Unavailable` when it does not answer."""
 
-    def __init__(self, socket: Path, network: str) -> None:
+    def __init__(self, socket: Path, network: str, installation: str = "") -> None:
+        """`installation` tells this platform's build containers from those of others on the same engine."""
         self._socket = socket
         self._network = network
+        self._installation = installation
+        self._builds = f"slipway-build-{installation or 'unnamed'}-"
         self._client: aiodocker.Docker | None = None
 
     async def aclose(self) -> None:
@@ -95,8 +104,13 @@ class Engine:
                 await self._docker().images.delete(f"{target}:{tag}", noprune=True)
 
     @asynccontextmanager
-    async def container(self, config: dict[str, Any], image_id: str) -> AsyncIterator[DockerContainer]:
-        """A container that is removed afterwards, whatever happens; it has no rights but to use the network."""
+    async def container(
+        self, config: dict[str, Any], image_id: str, lease: UUID | None
+    ) -> AsyncIterator[DockerContainer]:
+        """A container that is removed afterwards; it has no rights but to use the network.
+
+        `lease` names it: when this process is killed, `builds` tells whose it was.
+        """
         host: dict[str, Any] = {
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
@@ -106,13 +120,58 @@ class Engine:
         }
         async with self._answering():
             made = await self._docker().containers.create(
-                {**config, "Labels": {LABEL: image_id}, "HostConfig": host, "Entrypoint": []}
+                {
+                    **config,
+                    "Labels": {LABEL: image_id, INSTALLATION: self._installation},
+                    "HostConfig": host,
+                    "Entrypoint": [],
+                },
+                name=f"{self._builds}{lease or uuid4()}",
             )
         try:
             yield made
         finally:
             async with self._answering(), asyncio.timeout(_REMOVE_SECONDS):
                 await made.delete(force=True, v=True)
+
+    async def builds(self) -> dict[UUID, str]:
+        """The build containers of this installation: their ids by their leases."""
+        filters = json.dumps({"name": [f"^/{self._builds}"]})
+        async with self._answering():
+            listed = await self._docker().containers.list(all=True, filters=filters)
+        # The names alone are asked: an image keeps the labels of the container that it was made from.
+        found = ((str(name).rpartition(self._builds), one.id) for one in listed for name in one["Names"])
+        return {UUID(lease): container for (_, _, lease), container in found}
+
+    async def remove(self, container_id: str) -> None:
+        """End and delete a container; one that is gone already is no trouble."""
+        async with self._answering(), asyncio.timeout(_REMOVE_SECONDS):
+            try:
+                await self._docker().containers.container(container_id).delete(force=True, v=True)
+            except DockerError as error:
+                if error.status not in _GOING:
+                    raise
+
+    @property
+    def present(self) -> bool:
+        """Whether there is an engine to ask."""
+        return self._socket.exists()
+
+    async def unreferenced(self, ids: Set[str], *, delete: bool) -> tuple[tuple[str, ...], int]:
+        """Images that this installation's builds have made here and nobody refers to, deleted if `delete`, and how
+        many are kept. One that a container still uses stays, until the next time."""
+        filters = json.dumps({"label": [f"{INSTALLATION}={self._installation}"]})
+        async with self._answering():
+            listed = await self._docker().images.list(filters=filters)
+        gone = sorted(str(one["Id"]) for one in listed if one["Id"] not in ids)
+        for image in gone if delete else ():
+            async with self._answering():
+                try:
+                    await self._docker().images.delete(image, force=False)
+                except DockerError as error:
+                    if error.status not in _GOING:
+                        raise
+        return tuple(gone), len(listed) - len(gone)
 
     async def put_layer(self, container: DockerContainer, layer: Path) -> None:
         """Unpack a layer into a container that has not started."""

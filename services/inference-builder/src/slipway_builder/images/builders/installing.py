@@ -112,7 +112,7 @@ async def install_requirements(engine: Engine, image: str, tree: InstalledTree, 
         "Cmd": install_command(requirements),
         "Env": list(INSTALL_ENVIRONMENT),
     }
-    async with engine.container(config, str(job.request.image_id)) as container:
+    async with engine.container(config, str(job.request.image_id), job.request.lease) as container:
         await engine.put_layer(container, tree.code_layer)
         code = await engine.run(container, listen)
         if code != 0:

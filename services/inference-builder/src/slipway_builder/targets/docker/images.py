@@ -22,6 +22,7 @@ from slipway_builder.images.protocol import (
     BuiltImage,
 )
 from slipway_builder.targets.process.bundles import write_file
+from slipway_builder.work_folders import WorkFolder
 
 REPOSITORY: Final = "slipway-endpoint"
 _LAST_LINES: Final = 15
@@ -34,7 +35,7 @@ class HostImages:
 
     name = "engine"
 
-    def __init__(self, engine: Engine, work: Path) -> None:
+    def __init__(self, engine: Engine, work: WorkFolder) -> None:
         self._engine = engine
         self._work = work
 
@@ -43,7 +44,7 @@ class HostImages:
         loop = asyncio.get_running_loop()
         began = loop.time()
         base = await self._base(wanted.base, log)
-        folder = self._work / f"{wanted.image_id}.engine"
+        folder = self._work.path / f"{wanted.lease}.engine"
         try:
             tree = folder / "valohai"
             await asyncio.to_thread(contents.unpack_code, wanted.code, tree)
@@ -115,7 +116,7 @@ class HostImages:
             last.append(line)
             del last[:-_LAST_LINES]
 
-        async with self._engine.container(config, str(wanted.image_id)) as container:
+        async with self._engine.container(config, str(wanted.image_id), wanted.lease) as container:
             await self._engine.put_layer(container, archive)
             if steps:
                 code = await self._engine.run(container, keep)

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,9 @@ GENERATION: Final = "slipway.generation"
 FINGERPRINT: Final = "slipway.fingerprint"
 PORT: Final = "slipway.port"
 MEMORY: Final = "slipway.memory"
+
+_STOPPED: Final = ("created", "exited")
+"""What nobody starts again: its builder ended before it could, or a person has stopped it."""
 
 _GOING: Final = (404, 409)
 """What the engine answers about a container that is gone, or is being removed."""
@@ -73,6 +77,8 @@ class DockerTarget:
                 same = labels[FINGERPRINT] == fingerprint and labels[GENERATION] == str(revision.generation)
                 if same and kept < wanted:
                     kept += 1
+                    if one["State"] in _STOPPED:
+                        await docker.containers.container(one["Id"]).start()
                 else:
                     await _end(docker, one["Id"])
             self._refused.pop(revision.endpoint_id, None)
@@ -109,9 +115,11 @@ class DockerTarget:
             state = container._container["State"]
             if state["Restarting"] or not state["Running"]:  # the engine calls one that waits for its restart running
                 self._exit_codes[one["Id"]] = state["ExitCode"]
-            found[UUID(one["Labels"][ENDPOINT])] = await _observation(
-                container._container, lines, self._exit_codes.get(one["Id"])
-            )
+            seen = await _observation(container._container, lines, self._exit_codes.get(one["Id"]))
+            other = found.get(seen.endpoint_id)
+            if other is not None:
+                seen = replace(max(seen, other, key=lambda one: one.generation), drifted=True)
+            found[seen.endpoint_id] = seen
         for endpoint_id, (generation, words) in self._refused.items():
             found.setdefault(
                 endpoint_id, Observation(endpoint_id, generation, 1, 0, problem=Problem.IMAGE_PULL, detail=words)
@@ -265,6 +273,7 @@ async def _observation(inspected: Mapping[str, Any], lines: list[str], exit_code
         detail=detail,
         last_lines=() if answers or problem is None else last,
         restarts=inspected["RestartCount"],
+        drifted=state["Status"] in _STOPPED,
     )
 
 

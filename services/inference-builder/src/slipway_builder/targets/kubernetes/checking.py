@@ -20,9 +20,9 @@ RIGHTS: Final = (
     ("", "pods", ("list",)),
     ("", "pods/log", ("get",)),
     ("", "events", ("list",)),
-    ("autoscaling", "horizontalpodautoscalers", WRITE),
-    ("policy", "poddisruptionbudgets", WRITE),
-    ("networking.k8s.io", "networkpolicies", WRITE),
+    ("autoscaling", "horizontalpodautoscalers", ("list", *WRITE)),
+    ("policy", "poddisruptionbudgets", ("list", *WRITE)),
+    ("networking.k8s.io", "networkpolicies", ("list", *WRITE)),
 )
 """What Slipway does in the namespace; `deploy/kubernetes/account.yaml` grants it."""
 

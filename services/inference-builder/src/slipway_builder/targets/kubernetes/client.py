@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 APPLY: Final = "application/apply-patch+yaml"
 _JSON: Final = "application/json"
+_METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _FILE_KEYS: Final = {
     "certificate-authority": "certificate-authority-data",
     "client-certificate": "client-certificate-data",
@@ -56,6 +57,10 @@ class ClusterApi:
     async def get(self, path: str, **query: str) -> dict[str, Any]:
         """Read an object or a list."""
         return await self._call("GET", path, query)
+
+    async def list_metadata(self, path: str, **query: str) -> dict[str, Any]:
+        """Read a list of objects without what is in them."""
+        return await self._call("GET", path, query, accept=_METADATA)
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object, or ask a question that is put as one."""
@@ -98,10 +103,16 @@ class ClusterApi:
             await client.close()
 
     async def _call(
-        self, method: str, path: str, query: Mapping[str, str], body: Any = None, content: str = _JSON
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Any = None,
+        content: str = _JSON,
+        accept: str = _JSON,
     ) -> dict[str, Any]:
         client = await self._open()
-        answer = await self._send(client, method, path, query, body, content, timeout=self._seconds)
+        answer = await self._send(client, method, path, query, body, content, timeout=self._seconds, accept=accept)
         try:
             data = await self._whole(answer)
         except _NO_ANSWER as error:
@@ -129,9 +140,10 @@ class ClusterApi:
         body: Any,
         content: str,
         timeout: Any,
+        accept: str = _JSON,
     ) -> Any:
         refuse_in_transaction(path)
-        headers = {"Accept": _JSON, "Content-Type": content}
+        headers = {"Accept": accept, "Content-Type": content}
         try:
             async with asyncio.timeout(self._seconds):
                 return await client.call_api(

@@ -53,8 +53,11 @@ BUDGET: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudget
 JOB: Final = Kind("batch", "v1", "Job", "jobs")
 NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 
-KINDS: Final = {kind.kind: kind for kind in (SECRET, NETWORK_POLICY, SERVICE, BUDGET, DEPLOYMENT, AUTOSCALER)}
-"""Kinds that an endpoint is made of, in the order in which they are applied."""
+KINDS: Final = {kind.kind: kind for kind in (SERVICE, SECRET, NETWORK_POLICY, BUDGET, DEPLOYMENT, AUTOSCALER)}
+"""Kinds that an endpoint is made of, in the order in which they are applied.
+
+Secrets may not be listed, so they come after something that is: what a killed builder leaves half applied is seen.
+"""
 
 
 def object_name(endpoint_id: UUID) -> str:

@@ -1,6 +1,7 @@
 """The target of kind `kubernetes`."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,7 +12,8 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from slipway_builder.targets.kubernetes.checking import check_cluster
-from slipway_builder.targets.kubernetes.client import ClusterApi
+from slipway_builder.targets.kubernetes.client import ClusterApi, NotAllowed
+from slipway_builder.targets.kubernetes.drift import Owned
 from slipway_builder.targets.kubernetes.following import Follower
 from slipway_builder.targets.kubernetes.manifests import Manifest, autoscaled, manifests
 from slipway_builder.targets.kubernetes.names import (
@@ -43,6 +45,9 @@ from slipway_schemas.inference.statuses import TargetKind
 _HANDOVER_MANAGER = "slipway-scale"
 """Holds the number of replicas while it goes from Slipway to the autoscaler, so that it never falls to one."""
 
+_UNSEEN = (AUTOSCALER, BUDGET, NETWORK_POLICY)
+"""Kinds whose objects are listed for nothing but to see that they are there and unchanged."""
+
 _LOG_BYTES = 16 * 1024
 _LOGS_AT_ONCE = 8
 
@@ -61,6 +66,7 @@ class KubernetesTarget:
         self._key = key
         self._clock = clock
         self._api = ClusterApi(text, settings.context, settings.request_seconds)
+        self._owned = Owned()
 
     @property
     def kind(self) -> TargetKind:
@@ -84,17 +90,18 @@ class KubernetesTarget:
         """
         found = manifests(revision, self._settings, self._installation, self._key)
         try:
-            for manifest in found:
-                await self._apply(revision, manifest)
+            live = [await self._apply(revision, manifest) for manifest in found]
         except NotFound as error:
             raise Unavailable(f"The cluster lacks what endpoints need: {error.message}.") from error
         wanted = {(one["kind"], one["metadata"]["name"]) for one in found}
         for kind, name in _possible(revision.endpoint_id):
             if (kind.kind, name) not in wanted:
                 await self._api.delete(kind.path(self._settings.namespace, name))
+        self._owned.applied(revision.endpoint_id, live)
 
     async def remove(self, endpoint_id: UUID) -> None:
         """Delete all objects; the deployment last, which `observe` shows until its last pod is gone."""
+        self._owned.forget(endpoint_id)
         for kind, name in reversed(_possible(endpoint_id)):
             if kind is not DEPLOYMENT:
                 await self._api.delete(kind.path(self._settings.namespace, name))
@@ -104,13 +111,22 @@ class KubernetesTarget:
     async def observe(self) -> Mapping[UUID, Observation]:
         """List deployments, services, pods and warnings once, and say what they mean."""
         ours = f"{INSTALLATION}={self._installation},{ENDPOINT_ID}"
-        deployments, services, pods, events = await asyncio.gather(
+        deployments, services, pods, events, *others = await asyncio.gather(
             self._list(DEPLOYMENT, labelSelector=ours),
             self._list(SERVICE, labelSelector=ours),
             self._list(POD, labelSelector=ours),
             self._list(EVENT, fieldSelector="type=Warning,involvedObject.kind=Pod", resourceVersion="0"),
+            *(self._list_names(kind, ours) for kind in _UNSEEN),
         )
         found = seen(Listing(deployments, services, pods, events), self._clock.now())
+        listed = {DEPLOYMENT.kind: deployments, SERVICE.kind: services}
+        listed |= {kind.kind: some for kind, some in zip(_UNSEEN, others, strict=True) if some is not None}
+        for one in itertools.chain.from_iterable(listed.values()):
+            endpoint_id = UUID(one["metadata"]["labels"][ENDPOINT_ID])
+            found.setdefault(endpoint_id, Seen(Observation(endpoint_id, 0, 0, 0, detail="Most of it is missing.")))
+        for endpoint_id in self._owned.drifted(listed) & found.keys():
+            one_seen = found[endpoint_id]
+            found[endpoint_id] = replace(one_seen, observation=replace(one_seen.observation, drifted=True))
         gate = asyncio.Semaphore(_LOGS_AT_ONCE)
         told = await asyncio.gather(*(self._tell(one, gate) for one in found.values()))
         return {one.endpoint_id: one for one in told}
@@ -133,15 +149,14 @@ class KubernetesTarget:
         """Close the connections; what serves goes on."""
         await self._api.aclose()
 
-    async def _apply(self, revision: EndpointRevision, manifest: Manifest) -> None:
+    async def _apply(self, revision: EndpointRevision, manifest: Manifest) -> Manifest:
         kind = KINDS[manifest["kind"]]
         path = kind.path(self._settings.namespace, manifest["metadata"]["name"])
         if kind is DEPLOYMENT and autoscaled(revision):
-            await self._apply_autoscaled(path, manifest)
-        else:
-            await self._api.apply(path, manifest)
+            return await self._apply_autoscaled(path, manifest)
+        return await self._api.apply(path, manifest)
 
-    async def _apply_autoscaled(self, path: str, manifest: Manifest) -> None:
+    async def _apply_autoscaled(self, path: str, manifest: Manifest) -> Manifest:
         """Apply without touching the number of replicas, which is the autoscaler's.
 
         A field that its last manager no longer names falls back to its default, here one replica. So a number that
@@ -159,7 +174,16 @@ class KubernetesTarget:
             }
             await self._api.apply(path, handed, manager=_HANDOVER_MANAGER)
         spec = {key: value for key, value in manifest["spec"].items() if key != "replicas"}
-        await self._api.apply(path, {**manifest, "spec": spec})
+        return await self._api.apply(path, {**manifest, "spec": spec})
+
+    async def _list_names(self, kind: Kind, selector: str) -> list[Mapping[str, Any]] | None:
+        """Objects without their contents; None where the account may not list them."""
+        try:
+            answer = await self._api.list_metadata(kind.path(self._settings.namespace), labelSelector=selector)
+        except NotAllowed:
+            return None
+        items = answer.get("items")
+        return items if isinstance(items, list) else []
 
     async def _list(self, kind: Kind, **query: str) -> list[Mapping[str, Any]]:
         try:
@@ -205,10 +229,10 @@ def _possible(endpoint_id: UUID) -> tuple[tuple[Kind, str], ...]:
     """Every object that an endpoint may have."""
     name = object_name(endpoint_id)
     return (
+        (SERVICE, name),
         (SECRET, name),
         (SECRET, pull_secret_name(endpoint_id)),
         (NETWORK_POLICY, name),
-        (SERVICE, name),
         (BUDGET, name),
         (DEPLOYMENT, name),
         (AUTOSCALER, name),

@@ -6,20 +6,23 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 from slipway_builder.images import contents
 from slipway_builder.images.building import BuildInput
 from slipway_builder.images.protocol import BuildError, BuildLog, BuiltImage, FileSource
 from slipway_builder.images.wsgi import write_wsgi_server, wsgi_version
+from slipway_builder.work_folders import WorkFolder
 from slipway_kit.errors import Unavailable
 
 PREFIX = "bundle:"
 INSTALL_SECONDS = 1800.0
 _COMPLETE = ".complete"
 _LAST_LINES = 15
+_LOCK_SECONDS = 0.2
 
 
 class Bundles:
@@ -29,6 +32,7 @@ class Bundles:
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._parts = WorkFolder(home / "parts")
 
     def code(self, reference: str) -> Path:
         """The folder that becomes `/valohai`."""
@@ -66,11 +70,43 @@ class Bundles:
             seconds={"files": round(unpacked - began, 3), "requirements": round(loop.time() - unpacked, 3)},
         )
 
+    async def sweep(self) -> list[str]:
+        """Delete what builders that have ended were assembling; returns what that was."""
+        return await self._parts.sweep()
+
+    async def unreferenced(self, references: Set[str], *, delete: bool) -> tuple[tuple[str, ...], int]:
+        """Bundles and environments that no reference names, deleted if `delete`, and how many are kept.
+
+        Nothing may be built below this directory meanwhile.
+        """
+        return await asyncio.to_thread(self._unreferenced, references, delete)
+
+    def _unreferenced(self, references: Set[str], delete: bool) -> tuple[tuple[str, ...], int]:
+        wanted = {path for one in references for path in (self.code(one), self.venv(one)) if path is not None}
+        there = [
+            path
+            for name in ("code", "venvs")
+            if (self._home / name).is_dir()
+            for path in sorted((self._home / name).iterdir())
+            if path.is_dir()
+        ]
+        gone = [path for path in there if path not in wanted]
+        for path in gone if delete else ():
+            going = self._parts.path / uuid4().hex
+            path.rename(going)  # at once: what is half deleted must not be taken for whole
+            shutil.rmtree(going, ignore_errors=True)
+        return tuple(f"{path.parent.name}/{path.name}" for path in gone), len(there) - len(gone)
+
+    def close(self) -> None:
+        """Delete what is half done. Blocking."""
+        self._parts.close()
+
     def _write_wsgi_server(self) -> Path:
         folder = self._home / "servers" / f"{contents.WSGI_SERVER}-{wsgi_version()}"
         if not folder.is_dir():
-            part = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
+            part = self._parts.path / uuid4().hex
             write_wsgi_server(part)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 part.rename(folder)
             except OSError:
@@ -80,8 +116,8 @@ class Bundles:
         return folder
 
     async def _assemble(self, wanted: BuildInput, target: Path) -> None:
-        part = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
+        part = self._parts.path / uuid4().hex
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             await asyncio.to_thread(contents.unpack_code, wanted.code, part)
             for file in wanted.files:
@@ -105,22 +141,24 @@ class Bundles:
         venv = self._home / "venvs" / digest
         venv.parent.mkdir(parents=True, exist_ok=True)
         with (venv.parent / f".{digest}.lock").open("w") as lock:
-            await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+            await _lock(lock, log)
             if (venv / _COMPLETE).exists():
                 log("The requirements are installed already.")
                 return digest
             await asyncio.to_thread(shutil.rmtree, venv, ignore_errors=True)
-            what = ["-r", str(file)]
             log(f"Installing {file.name}.")
+
+            async def run(*command: str) -> None:
+                await _run(command, code, log, lock)
+
             uv = Path(sys.executable).parent / "uv"
             if uv.exists():
                 base = getattr(sys, "_base_executable", sys.executable)
-                await _run([str(uv), "venv", "--quiet", "--no-project", "--python", base, str(venv)], code, log)
-                python = str(venv / "bin" / "python")
-                await _run([str(uv), "pip", "install", "--python", python, *what], code, log)
+                await run(str(uv), "venv", "--quiet", "--no-project", "--python", base, str(venv))
+                await run(str(uv), "pip", "install", "--python", str(venv / "bin" / "python"), "-r", str(file))
             else:
-                await _run([sys.executable, "-m", "venv", str(venv)], code, log)
-                await _run([str(venv / "bin" / "pip"), "install", "--quiet", *what], code, log)
+                await run(sys.executable, "-m", "venv", str(venv))
+                await run(str(venv / "bin" / "pip"), "install", "--quiet", "-r", str(file))
             (venv / _COMPLETE).touch()
         return digest
 
@@ -140,8 +178,29 @@ async def write_file(file: FileSource, root: Path) -> None:
         raise Unavailable(f"The file for {file.path} arrived damaged: {size} of {file.size} bytes.")
 
 
-async def _run(command: Sequence[str], folder: Path, log: BuildLog) -> None:
-    """Run an installer with its output in the log. Raises `BuildError` with its last lines."""
+async def _lock(file: IO[str], log: BuildLog) -> None:
+    """Wait for the lock without a thread that waits. Raises `Unavailable` when others hold it for too long."""
+    loop = asyncio.get_running_loop()
+    began, told = loop.time(), False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if loop.time() - began > INSTALL_SECONDS:
+                raise Unavailable("Another build has been installing these requirements for too long.") from None
+        else:
+            return
+        if not told:
+            log("Another build installs the same requirements: waiting for it.")
+            told = True
+        await asyncio.sleep(_LOCK_SECONDS)
+
+
+async def _run(command: Sequence[str], folder: Path, log: BuildLog, lock: IO[str]) -> None:
+    """Run an installer with its output in the log. Raises `BuildError` with its last lines.
+
+    The installer holds the lock too: it may outlive a builder that is killed, and nobody else must write then.
+    """
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
@@ -149,6 +208,7 @@ async def _run(command: Sequence[str], folder: Path, log: BuildLog) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
+        pass_fds=(lock.fileno(),),
     )
     last: list[str] = []
     try:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 
@@ -19,6 +20,7 @@ TIMES_FILE = "output.times"
 """When which part of the log came."""
 _STOP_SECONDS = 10.0
 _KILL_SECONDS = 2.0
+_LOOK_SECONDS = 0.05
 _MAX_LOG_BYTES = 20 * 1024 * 1024
 _TAIL_BYTES = 16 * 1024
 
@@ -45,9 +47,23 @@ class ReplicaState:
 
     def write(self, folder: Path) -> None:
         """Keep it, whole or not at all."""
-        temporary = folder / f".{STATE_FILE}.new"
+        self._written(folder).replace(folder / STATE_FILE)
+
+    def claim(self, folder: Path) -> bool:
+        """Keep it if the folder has no other; False when another builder was quicker."""
+        written = self._written(folder)
+        try:
+            os.link(written, folder / STATE_FILE)
+        except FileExistsError:
+            return False
+        finally:
+            written.unlink()
+        return True
+
+    def _written(self, folder: Path) -> Path:
+        temporary = folder / f".{STATE_FILE}.{uuid4().hex}"
         temporary.write_text(json.dumps(asdict(self)))
-        temporary.replace(folder / STATE_FILE)
+        return temporary
 
     def process(self) -> psutil.Process | None:
         """The process, if it still runs."""
@@ -81,10 +97,40 @@ async def end(state: ReplicaState) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + _STOP_SECONDS
     _signal(state, signal.SIGTERM)
-    while _group_exists(state) and loop.time() < until + _KILL_SECONDS:
+    while _exists(state.pid) and loop.time() < until + _KILL_SECONDS:
         if state.process() is None or loop.time() > until:
             _signal(state, signal.SIGKILL)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def strays(root: Path) -> dict[Path, list[int]]:
+    """Groups of processes that write the logs of replicas below `root` and are in no state file, by their folders.
+
+    A builder that is killed between the start of a process and the note of it leaves such a one.
+    """
+    found: dict[Path, list[int]] = {}
+    root = root.resolve()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal():
+            continue
+        pid = int(entry.name)
+        with contextlib.suppress(OSError):
+            log = Path(str(Path(f"/proc/{pid}/fd/1").readlink()).removesuffix(" (deleted)"))
+            if log.name == LOG_FILE and log.is_relative_to(root) and os.getpgid(pid) == pid:
+                state = ReplicaState.read(log.parent)
+                if state is None or state.pid != pid:
+                    found.setdefault(log.parent, []).append(pid)
+    return found
+
+
+async def end_group(pid: int) -> None:
+    """End a stray's group at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    for _ in range(int(_KILL_SECONDS / _LOOK_SECONDS)):
+        if not _exists(pid):
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _signal(state: ReplicaState, number: signal.Signals) -> None:
@@ -92,11 +138,11 @@ def _signal(state: ReplicaState, number: signal.Signals) -> None:
         os.killpg(state.pid, number)
 
 
-def _group_exists(state: ReplicaState) -> bool:
+def _exists(group: int) -> bool:
     """Whether anything of it runs. A leader that only waits to be reaped does not count."""
     for process in psutil.process_iter(["pid", "status"]):
         with contextlib.suppress(OSError):
-            if os.getpgid(process.pid) == state.pid and process.info["status"] != psutil.STATUS_ZOMBIE:
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
                 return True
     return False
 

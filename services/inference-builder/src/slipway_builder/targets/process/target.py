@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psutil
 
@@ -48,6 +48,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _CALM_SECONDS = 60.0
 _SLOW_START_SECONDS = 10.0
 """A server that does not answer for so long is said to be failing its probe."""
+_GENERATION_FILE = "generation"
 
 
 @dataclass
@@ -95,6 +96,7 @@ class ProcessTarget:
             self._endpoints[revision.endpoint_id] = _Endpoint(revision)
         else:
             known.revision = revision
+        self._note_generation(revision)
         await self._keep(revision.endpoint_id)
 
     async def remove(self, endpoint_id: UUID) -> None:
@@ -102,16 +104,21 @@ class ProcessTarget:
         self._endpoints.pop(endpoint_id, None)
         folder = self._replicas / str(endpoint_id)
         await asyncio.gather(*(self._end(one) for one in self._folders(endpoint_id)))
+        await self._end_strays(folder)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def observe(self) -> Mapping[UUID, Observation]:
         """Look at every replica, start those again that have ended, and say how things are."""
         self._reap()
         found: dict[UUID, Observation] = {}
+        await self._end_strays(self._replicas)
         names = sorted(os.listdir(self._replicas)) if self._replicas.is_dir() else []
         for endpoint_id in [UUID(name) for name in names if _is_uuid(name)]:
-            if endpoint_id in self._endpoints:
+            known = self._endpoints.get(endpoint_id)
+            if known is not None and known.revision.generation == self._generation(endpoint_id):
                 await self._keep(endpoint_id)
+            else:  # another builder has applied another one since
+                self._endpoints.pop(endpoint_id, None)
             found[endpoint_id] = await self._observation(endpoint_id)
         return found
 
@@ -125,7 +132,8 @@ class ProcessTarget:
                 yield line
 
     async def aclose(self) -> None:
-        """Nothing is open; the servers go on."""
+        """Let go of what is half done; the servers go on."""
+        await asyncio.to_thread(self.bundles.close)
         for child in self._children.values():
             if child.poll() is None:
                 child.returncode = 0  # it is not ours to wait for any more, and Popen would complain
@@ -135,10 +143,32 @@ class ProcessTarget:
         if self._replicas.is_dir():
             folders = [folder for one in self._replicas.iterdir() for folder in one.iterdir()]
             await asyncio.gather(*(self._end(folder) for folder in folders))
+            await self._end_strays(self._replicas)
 
     def _folders(self, endpoint_id: UUID) -> list[Path]:
         root = self._replicas / str(endpoint_id)
-        return sorted(root.iterdir(), key=lambda one: one.name) if root.is_dir() else []
+        found = (one for one in root.iterdir() if one.name.isdecimal()) if root.is_dir() else ()
+        return sorted(found, key=lambda one: one.name)
+
+    def _generation(self, endpoint_id: UUID) -> int:
+        """The generation that was applied last, by whichever builder."""
+        try:
+            return int((self._replicas / str(endpoint_id) / _GENERATION_FILE).read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def _note_generation(self, revision: EndpointRevision) -> None:
+        folder = self._replicas / str(revision.endpoint_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{_GENERATION_FILE}.{uuid4().hex}"
+        temporary.write_text(str(revision.generation))
+        temporary.replace(folder / _GENERATION_FILE)
+
+    async def _end_strays(self, root: Path) -> None:
+        for folder, groups in (await asyncio.to_thread(replicas.strays, root)).items():
+            for group in groups:
+                _log.warning("stray_replica_ended", folder=str(folder), pid=group)
+                await replicas.end_group(group)
 
     async def _keep(self, endpoint_id: UUID) -> None:
         """Bring the replicas of an endpoint in line with its revision."""
@@ -146,7 +176,6 @@ class ProcessTarget:
         revision, wanted = endpoint.revision, _wanted(endpoint.revision)
         fingerprint = _fingerprint(revision)
         loop = asyncio.get_running_loop()
-        (self._replicas / str(endpoint_id)).mkdir(parents=True, exist_ok=True)
         for folder in self._folders(endpoint_id):
             state = ReplicaState.read(folder)
             if int(folder.name) >= wanted or (state is not None and state.fingerprint != fingerprint):
@@ -183,9 +212,9 @@ class ProcessTarget:
         port = replicas.free_port()
         folder.mkdir(parents=True, exist_ok=True)
         server = await self.bundles.wsgi_server() if revision.spec.wsgi is not None else None
+        (folder / replicas.STATE_FILE).unlink(missing_ok=True)  # of a process that has ended
         argv, environment = self._command(revision, folder, port, server)
         child = replicas.spawn(argv, environment, folder, self.bundles.code(revision.image))
-        self._children[child.pid] = child
         state = ReplicaState(
             pid=child.pid,
             started=_start_time(child.pid),
@@ -193,7 +222,10 @@ class ProcessTarget:
             fingerprint=_fingerprint(revision),
             generation=revision.generation,
         )
-        state.write(folder)
+        self._children[child.pid] = child
+        if not state.claim(folder):
+            await replicas.end_group(child.pid)
+            return
         endpoint.started_at[number] = asyncio.get_running_loop().time()
         _log.info("replica_started", endpoint_id=str(revision.endpoint_id), replica=number, pid=child.pid, port=port)
 

@@ -22,21 +22,12 @@ VIEWS = {
         ("records", "bigint"),
     ],
 }
-PATHS = {
-    "public": ["/api/v1/streams/executions/{execution_id}/log/"],
-    "workers": [
-        "/workers/v1/logs",
-        "/workers/v1/usage",
-    ],
-    "internal": [
-        "/internal/v1/executions/{execution_id}/events",
-        "/internal/v1/executions/{execution_id}/log",
-        "/internal/v1/executions/{execution_id}/metadata",
-        "/internal/v1/executions/{execution_id}/status-events",
-        "/internal/v1/executions/{execution_id}/usage",
-        "/internal/v1/health",
-    ],
+APPS = {
+    "public": "/api/v1/streams/executions/{execution_id}/log/",
+    "workers": "/workers/v1/logs",
+    "internal": "/internal/v1/executions/{execution_id}/log",
 }
+"""Apps, and a path of each."""
 
 
 async def test_views_have_the_agreed_columns(database_url: str) -> None:
@@ -47,7 +38,7 @@ async def test_models_and_migrations_agree(database_url: str) -> None:
     await check_models(logs_url_of(database_url), MIGRATIONS)
 
 
-@pytest.mark.parametrize("app", list(PATHS))
+@pytest.mark.parametrize("app", list(APPS))
 def test_openapi_needs_no_settings(app: str) -> None:
     printed = subprocess.run(
         [sys.executable, "-m", "slipway_logs", "openapi", "--app", app],
@@ -56,4 +47,4 @@ def test_openapi_needs_no_settings(app: str) -> None:
         check=True,
         timeout=60,
     )
-    assert sorted(json.loads(printed.stdout)["paths"]) == PATHS[app]
+    assert APPS[app] in json.loads(printed.stdout)["paths"]

@@ -8,8 +8,8 @@ from alembic.operations import Operations
 
 from slipway_builder.published import views
 
-revision = "0002"
-down_revision = "0001"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:

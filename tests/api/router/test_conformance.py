@@ -1,6 +1,7 @@
 """What every engine does with a request: address, prefix, key, version, and the way to the pod and back."""
 
 import asyncio
+import contextlib
 import hashlib
 import time
 
@@ -242,7 +243,9 @@ async def test_what_may_have_been_carried_out_is_not_sent_again(site: Site, meth
         # A connection to the pod that was used before: its loss is what an engine could take for an old one's end.
         assert (await wire.get(f"{site.path('v')}/echo")).status == 200
         await wire.send(request(method, f"{site.path('v')}/drop", body=body))
-        assert (await wire.answer()).status == 502
+        # HAProxy closes a kept connection: whether to try again is for the client to say.
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            assert (await wire.answer()).status == 502
     assert len([one for one in site.one.seen if one.target == f"{site.path('v')}/drop"]) == 1
 
 

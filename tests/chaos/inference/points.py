@@ -47,9 +47,9 @@ REGISTRY = (
     Point("a blob is begun", AFTER, ("registry POST", "/blobs/uploads/"), count=3),
     Point("a blob is sent", BEFORE, ("registry PUT", "/blobs/uploads/")),
     Point("blobs were sent", AFTER, ("registry PUT", "/blobs/uploads/"), count=3),
-    Point("the manifest is pushed", BEFORE, ("registry PUT", "/manifests/")),
-    Point("after the push, before the row", AFTER, ("registry PUT", "/manifests/")),
-    Point("the list of contents is attached", AFTER, ("registry PUT", "/manifests/"), count=2),
+    Point("the list of contents is attached", AFTER, ("registry PUT", "/manifests/sha256")),
+    Point("the manifest is pushed", BEFORE, ("registry PUT", "/manifests/v-")),
+    Point("after the push, before the row", AFTER, ("registry PUT", "/manifests/v-")),
 )
 CLUSTER = (
     Point("apply is begun", BEFORE, ("api PATCH", "/services/")),

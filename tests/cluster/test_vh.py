@@ -61,7 +61,7 @@ def desk(prepared_desk: Desk, lab: Lab, inference_registry: Registry, tmp_path: 
     checkout = Checkout(folder)
     checkout.commit("Serve on the cluster")
     checkout.push()
-    lab.api.post(f"projects/{lab.project}/fetch/", status=200)
+    lab.api.post(f"projects/{lab.project}/fetch/")
     own = prepared_desk.copy(tmp_path / "vh-home").elsewhere(folder)
     own.vh("project", "link", lab.name, "--yes")
     return own

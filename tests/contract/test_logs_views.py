@@ -23,12 +23,18 @@ VIEWS = {
     ],
 }
 PATHS = {
-    "public": ["/api/v1/streams/executions/{execution_id}/log/"],
+    "public": [
+        "/api/v1/streams/deployment-endpoints/{endpoint_id}/log/",
+        "/api/v1/streams/executions/{execution_id}/log/",
+    ],
     "workers": [
         "/workers/v1/logs",
         "/workers/v1/usage",
     ],
     "internal": [
+        "/internal/v1/endpoints/{endpoint_id}/log",
+        "/internal/v1/endpoints/{endpoint_id}/metadata",
+        "/internal/v1/endpoints/{endpoint_id}/replicas/{replica}/log/{day}",
         "/internal/v1/executions/{execution_id}/events",
         "/internal/v1/executions/{execution_id}/log",
         "/internal/v1/executions/{execution_id}/metadata",

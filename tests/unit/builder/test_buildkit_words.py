@@ -10,6 +10,8 @@ from slipway_builder.images.builders.buildkit_progress import Progress
 FAILED = """#1 [internal] load build definition from Dockerfile
 #1 DONE 0.0s
 
+#4 sha256:ab12 13.63MB / 198.99MB 0.2s
+#4 sha256:ab12 198.99MB / 198.99MB 1.7s done
 #5 [2/2] RUN ["/bin/sh", "-c", "exec python3 -m pip"]
 #5 0.412 ERROR: Could not find a version
 #5 0.413 error: failed to solve: process "x" did not complete successfully: exit code: 7
@@ -31,6 +33,8 @@ def test_the_commands_lines_and_its_exit_code_are_told_from_buildkits() -> None:
     assert said[0] == "ERROR: Could not find a version"
     assert progress.exit_code == 1, "what the command wrote is not BuildKit's word"
     assert steps[0] == "#1 [internal] load build definition from Dockerfile"
+    assert "#4 sha256:ab12 198.99MB / 198.99MB 1.7s done" in steps
+    assert not any("13.63MB" in line for line in steps)
     assert not any(line.startswith((" >", "Dockerfile", "----")) for line in steps)
 
 

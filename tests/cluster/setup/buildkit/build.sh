@@ -4,7 +4,8 @@
 #
 #   tests/cluster/setup/buildkit/build.sh    into $SLIPWAY_TEST_CACHE (default /var/cache/slipway-test)/buildkit/<version>
 #
-# Needs root, Go 1.26 or newer on PATH or in /usr/local/go/bin, docker, and Debian's runc, uidmap and busybox-static.
+# Needs root, Go 1.26 or newer on PATH or in /usr/local/go/bin, docker, and Debian's runc, uidmap, libcap2-bin
+# and busybox-static.
 # SLIPWAY_BUILD_JOBS=1 keeps the machine free for others.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -21,9 +22,9 @@ say() { printf '%s  %s\n' "$(date -u +%H:%M:%S)" "$*"; }
 
 # A program of this machine, with the libraries that it needs, so that it fits whatever system the machine has.
 bring() {
-    local program mode=$1 found
-    program=$(command -v "$2") || { echo "$2 is not installed" >&2; exit 1; }
-    install -m "$mode" "$program" "$ROOT/usr/bin/"
+    local program found
+    program=$(command -v "$1") || { echo "$1 is not installed" >&2; exit 1; }
+    install -m 755 "$program" "$ROOT/usr/bin/"
     ldd "$program" | grep -o '/[^ ]*' | while read -r found; do
         install -D "$found" "$ROOT$found"
     done
@@ -47,9 +48,9 @@ export GOFLAGS="-modcacherw -mod=readonly -buildvcs=false -trimpath -p=${SLIPWAY
 go build -o "$ROOT/usr/bin/" -ldflags "-s -w -X github.com/moby/buildkit/version.Version=$VERSION" tool
 SOURCE=$(go list -m -f '{{.Dir}}' github.com/moby/buildkit)
 install -m 755 "$SOURCE/examples/buildctl-daemonless/buildctl-daemonless.sh" "$ROOT/usr/bin/"
-bring 755 runc
-bring 4755 newuidmap
-bring 4755 newgidmap
+bring runc
+bring newuidmap
+bring newgidmap
 install -m 755 "$(command -v busybox)" "$ROOT/bin/busybox"
 for name in awk cat cp expr id mkdir mktemp rm sh sleep; do
     ln -s busybox "$ROOT/bin/$name"
@@ -60,7 +61,10 @@ printf 'user:100000:65536\n' | tee "$ROOT/etc/subuid" >"$ROOT/etc/subgid"
 chmod 1777 "$ROOT/tmp"
 chown -R 1000:1000 "$ROOT/home/user" "$ROOT/run/user/1000"
 chmod 700 "$ROOT/run/user/1000"
-tar -C "$ROOT" -c . | docker import --change 'USER 1000:1000' --change 'ENV HOME=/home/user USER=user' \
+# Debian builds them to need CAP_SYS_ADMIN when they have the set-user-id bit; with a capability of their own they do not.
+setcap cap_setuid=ep "$ROOT/usr/bin/newuidmap"
+setcap cap_setgid=ep "$ROOT/usr/bin/newgidmap"
+tar --xattrs --xattrs-include=security.capability -C "$ROOT" -c . | docker import --change 'USER 1000:1000' --change 'ENV HOME=/home/user USER=user' \
     --change 'ENV XDG_RUNTIME_DIR=/run/user/1000 TMPDIR=/home/user/.local/tmp' \
     --change 'ENV BUILDKIT_HOST=unix:///run/user/1000/buildkit/buildkitd.sock' - "$IMAGE" >/dev/null
 mkdir -p "$BUILD/out"

@@ -152,9 +152,8 @@ def _login(registry: RegistryAccess) -> str:
 
 
 def _configuration(registry: RegistryAccess, authority: str) -> str:
-    lines = [f'[registry."{registry.host}"]']
-    if registry.plain_http:
-        lines.append("http = true")
+    # Not said, BuildKit would take a registry on the loopback for a plain one.
+    lines = [f'[registry."{registry.host}"]', f"http = {str(registry.plain_http).lower()}"]
     if authority:
         lines.append(f'ca = ["{_INPUT}/ca.crt"]')
     return "\n".join(lines) + "\n"

@@ -8,6 +8,8 @@ from slipway_builder.images.protocol import BuildLog
 
 _COMMANDS: Final = re.compile(r"#\d+ \d+\.\d+ ?(?P<text>.*)")
 _FAILED: Final = re.compile(r"(?i:error): .*did not complete successfully: exit code: (?P<code>\d+)")
+_UNDER_WAY: Final = re.compile(r"#\d+ sha256:\S+ \S+ / \S+ [\d.]+s")
+"""Said many times for each layer that is pulled; its last line ends in `done`."""
 _SUMMARY: Final = "------"
 """Before the end of a build that failed BuildKit says again what it said last."""
 _LAST_LINES: Final = 12
@@ -34,7 +36,7 @@ class Progress:
             self.exit_code = int(found["code"])
         elif line == _SUMMARY:
             self._repeats = True
-        elif line.strip() and not self._repeats:
+        elif line.strip() and not self._repeats and not _UNDER_WAY.fullmatch(line):
             self._steps(line)
 
     def last_words(self) -> str:

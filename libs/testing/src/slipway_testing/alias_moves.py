@@ -57,7 +57,7 @@ class RunningLoad:
     async def report(self, moves: Sequence[Move]) -> Report:
         """End the load and hold its answers against the moves."""
         async with asyncio.timeout(_END_SECONDS):
-            text, _ = await self._process.communicate()
+            text, _ = await self._process.communicate(b"")  # closes its standard input
         found = json.loads(text)
         last_old, late = _old_answers(moves, found["answers"])
         confirmed = [(one.confirmed - one.called) * 1000 for one in moves]

@@ -13,7 +13,16 @@ PORT = 80
 """Of the node's address."""
 GATEWAY = ("gateways", "public")
 """Namespace and name of the one gateway; routes of all namespaces may use it."""
-_CONTROLLER = "traefik.io/gateway-controller"
+_API = "gateway.networking.k8s.io/v1"
+_CLASSES = (
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GATEWAY[0]}},
+    {
+        "apiVersion": _API,
+        "kind": "GatewayClass",
+        "metadata": {"name": "traefik"},
+        "spec": {"controllerName": "traefik.io/gateway-controller"},
+    },
+)
 
 
 def start_ingress(cluster: Cluster, kubectl: Kubectl, binaries: Path) -> None:
@@ -23,7 +32,8 @@ def start_ingress(cluster: Cluster, kubectl: Kubectl, binaries: Path) -> None:
     names = [f"crd/{one}.gateway.networking.k8s.io" for one in definitions]
     kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
     namespace, name = GATEWAY
-    kubectl.apply(*_gateway(namespace, name))
+    kubectl.apply(*_CLASSES)
+    kubectl.apply(_gateway(namespace, name), namespace=namespace)
     rules = cluster.home / "ingress.json"
     # A connection that is refused, or that breaks before an answer has begun, is tried again on another router.
     retry = {"retry": {"attempts": 4, "initialInterval": "5ms"}}
@@ -45,24 +55,15 @@ def start_ingress(cluster: Cluster, kubectl: Kubectl, binaries: Path) -> None:
     )
 
 
-def _gateway(namespace: str, name: str) -> list[object]:
-    api, routes = "gateway.networking.k8s.io/v1", {"namespaces": {"from": "All"}}
+def _gateway(namespace: str, name: str) -> object:
+    routes = {"namespaces": {"from": "All"}}
     listener = {"name": "http", "protocol": "HTTP", "port": PORT, "allowedRoutes": routes}
-    return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
-        {
-            "apiVersion": api,
-            "kind": "GatewayClass",
-            "metadata": {"name": "traefik"},
-            "spec": {"controllerName": _CONTROLLER},
-        },
-        {
-            "apiVersion": api,
-            "kind": "Gateway",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {"gatewayClassName": "traefik", "listeners": [listener]},
-        },
-    ]
+    return {
+        "apiVersion": _API,
+        "kind": "Gateway",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"gatewayClassName": "traefik", "listeners": [listener]},
+    }
 
 
 def _answers(url: str) -> bool:

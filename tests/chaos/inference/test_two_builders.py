@@ -28,7 +28,7 @@ _ASLEEP_SECONDS = 1.5 * LEASE_SECONDS
 
 
 async def test_on_the_process_target(database_url: str, valkey_url: str, tmp_path: Path) -> None:
-    points, _ = chosen((*GATEWAY, *ROLLOUT), few=2, ci=5, full=15)
+    points, _ = chosen((*GATEWAY, *ROLLOUT), few=1, ci=5, full=15)
     async with running_site(database_url, valkey_url, tmp_path, TargetKind.PROCESS, builders=2) as site:
         await _play(site, points, partial(check_processes, site))
 

@@ -38,7 +38,7 @@ bench: setup ## run the benchmarks and write docs/benchmarks.md
 	@$(PY) -m tests.bench
 
 chaos: setup ## break the platform for hours, in full, and add to the counts in docs/benchmarks.md
-	@SLIPWAY_CHAOS=full $(PY) -m pytest tests/chaos tests/property tests/cluster/test_autoscaling.py -s
+	@SLIPWAY_CHAOS=full $(PY) -m pytest tests/chaos tests/property tests/cluster/test_autoscaling.py tests/cluster/test_steady.py -s
 
 lock: setup ## compile requirements.in into requirements.lock
 	.venv/bin/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header \

@@ -79,11 +79,12 @@ ROWS = (
 
 
 def chosen(points: tuple[Point, ...], few: int, ci: int, full: int) -> tuple[list[Point], random.Random]:
-    """The points of this run in an order of their own, and the seed's chance; `SLIPWAY_CHAOS_SEED` repeats it."""
+    """The points of this run in an order of their own, and the seed's chance; `SLIPWAY_CHAOS_SEED` repeats it,
+    `SLIPWAY_CHAOS_BUILDER_KILLS` says how many."""
     seed = int(os.environ.get("SLIPWAY_CHAOS_SEED") or secrets.randbelow(10**9))
     scale = os.environ.get("SLIPWAY_CHAOS", "")
     count = {"": few, "ci": ci, "full": full}[scale]
-    count = int(os.environ.get("SLIPWAY_CHAOS_KILLS", count))
+    count = int(os.environ.get("SLIPWAY_CHAOS_BUILDER_KILLS", count))
     chance = random.Random(seed)
     order: list[Point] = []
     while len(order) < count:

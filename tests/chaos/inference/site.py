@@ -89,6 +89,10 @@ class Site:
         async with self.speaker() as speaker:
             await speaker.until(version["id"], "AVAILABLE", seconds)
 
+    async def until_aliased(self, version: Mapping[str, Any]) -> None:
+        """Wait until a version has the alias that it was made with."""
+        await self.until_rows("SELECT 1 FROM aliases WHERE version_id = :id", id=UUID(version["id"]))
+
     async def rows(self, statement: str, **values: Any) -> list[Any]:
         """What the database has."""
         async with self.db.read() as session:

@@ -39,7 +39,7 @@ async def test_on_the_process_target(database_url: str, valkey_url: str, tmp_pat
     points, chance = chosen((*GATEWAY, *ROWS), few=4, ci=8, full=20)
     async with running_site(database_url, valkey_url, tmp_path, TargetKind.PROCESS) as site:
         await site.deploy()
-        await site.until_available(await site.version(b"first"))
+        await site.until_aliased(await site.version(b"first"))
         rounds = Rounds(site, chance, partial(check_processes, site))
         for point in points:
             await rounds.play(point)
@@ -51,7 +51,7 @@ async def test_on_the_docker_target(database_url: str, valkey_url: str, tmp_path
     async with running_site(database_url, valkey_url, tmp_path, TargetKind.DOCKER) as site:
         try:
             await site.deploy()
-            await site.until_available(await site.version(b"first"))
+            await site.until_aliased(await site.version(b"first"))
             rounds = Rounds(site, chance, partial(check_containers, site))
             for point in points:
                 await rounds.play(point)

@@ -28,14 +28,14 @@ _ASLEEP_SECONDS = 1.5 * LEASE_SECONDS
 
 
 async def test_on_the_process_target(database_url: str, valkey_url: str, tmp_path: Path) -> None:
-    points, _ = chosen((*GATEWAY, *ROLLOUT), few=2, ci=5, full=15)
+    points, _ = chosen((*GATEWAY, *ROLLOUT), few=1, ci=2, full=15)
     async with running_site(database_url, valkey_url, tmp_path, TargetKind.PROCESS, builders=2) as site:
         await _play(site, points, partial(check_processes, site))
 
 
 @pytest.mark.docker
 async def test_on_the_docker_target(database_url: str, valkey_url: str, tmp_path: Path) -> None:
-    points, _ = chosen(tuple(one for one in ENGINE if one.during == "create"), few=1, ci=5, full=15)
+    points, _ = chosen(tuple(one for one in ENGINE if one.during == "create"), few=1, ci=2, full=15)
     async with running_site(database_url, valkey_url, tmp_path, TargetKind.DOCKER, builders=2) as site:
         try:
             await _play(site, points, partial(check_containers, site))

@@ -96,7 +96,7 @@ def sites(
 
 
 async def test_a_builder_that_is_killed_carries_on(sites: ClusterSites) -> None:
-    points, chance = chosen(CLUSTER, few=2, ci=5, full=15)
+    points, chance = chosen(CLUSTER, few=2, ci=2, full=15)
     async with sites.start() as site:
         client = RegistryClient(access_to(sites.registry))
 

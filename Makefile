@@ -41,6 +41,10 @@ chaos: setup ## break the platform for hours, in full, and add to the counts in 
 	@SLIPWAY_CHAOS=full $(PY) -m pytest tests/chaos tests/property tests/cluster/test_autoscaling.py \
 		tests/cluster/test_ingress.py tests/cluster/test_steady.py tests/api/builder/test_moves_under_load.py -s
 
+images: ## build the container images slipway and slipway-router with Docker (BASE=python:3.12-slim)
+	docker build -f deploy/docker/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) --target router -t slipway-router .
+	docker build -f deploy/docker/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) --target service -t slipway .
+
 lock: setup ## compile requirements.in into requirements.lock
 	.venv/bin/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links requirements.in -o requirements.lock

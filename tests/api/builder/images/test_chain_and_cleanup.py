@@ -75,7 +75,7 @@ async def test_that_no_builder_can_is_said_with_each_reason(append: AppendBuilde
 async def test_builders_are_found_by_name(options: BuilderOptions) -> None:
     chain = open_builders(["append", "docker", "fake"], options)
     await chain.aclose()
-    with pytest.raises(NotFound, match="append, docker, fake"):
+    with pytest.raises(NotFound, match="append, buildkit, docker, fake"):
         open_builders(["kaniko"], options)
 
 

@@ -27,7 +27,13 @@ from tests.cluster.test_inference import READY_SECONDS, inference_registry, new_
 
 __all__ = ["inference_registry", "plain_logs", "start", "template_database"]
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.registry, pytest.mark.docker, pytest.mark.haproxy]
+pytestmark = [
+    pytest.mark.timeout(1200),  # the routers' image is made first
+    pytest.mark.kubernetes,
+    pytest.mark.registry,
+    pytest.mark.docker,
+    pytest.mark.haproxy,
+]
 
 FULL = os.environ.get("SLIPWAY_CHAOS") == "full"
 MOVES = 200 if FULL else 20
@@ -123,10 +129,9 @@ async def test_requests_pass_both_kinds_of_ingress_as_they_are(
         for file in ("ingress", "gateway-route"):
             await asyncio.to_thread(routers.open, file)
             await site.until(site.path("production"), 200)
-            await _names_and_keys(site, first["name"])
-            await _headers(site)
-            await _streams(site)
-            await _large_bodies(site)
+            for check in (_names_and_keys(site, first["name"]), _headers(site), _streams(site), _large_bodies(site)):
+                async with asyncio.timeout(READY_SECONDS):
+                    await check
             await asyncio.to_thread(routers.shut, file)
             async with asyncio.timeout(READY_SECONDS):
                 while "endpoint_not_found" in (await site.get("/nothing")).text:

@@ -141,7 +141,7 @@ class StopAnswer(WireModel):
 
     status: ExecutionStatus
     level: int
-    """0 = nothing to stop, 1 = asked to end, 2 = being killed."""
+    """0 = nothing to stop, 1 = asked to end, 2 = being killed, 3 = its outputs are given up."""
 
 
 class ExecutionPatch(Storable, StrictModel):

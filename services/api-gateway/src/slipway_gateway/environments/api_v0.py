@@ -74,7 +74,7 @@ async def list_environments(query: List, user: CurrentUser, services: ReadServic
     return query.answer(page, [environment_v0(item, with_count=with_count) for item in page.items])
 
 
-@router.get("/{reference}/")
+@router.get("/{reference}/", responses={400: {}})
 async def get_environment(reference: str, user: CurrentUser, services: ReadServices) -> EnvironmentV0:
     """One environment by id or slug."""
     return environment_v0(await services.environments.resolve(user, reference))

@@ -123,9 +123,9 @@ async def delete_execution(reference: str, user: CurrentUser, context: Context) 
 async def stop_execution(
     reference: str, user: CurrentUser, context: Context, body: Annotated[StopBody, Depends(json_or_form(StopBody))]
 ) -> dict[str, Any]:
-    """Ask an execution to stop; asked twice, it is killed."""
+    """Ask an execution to stop; asked twice, it is killed; asked while only its outputs are left, they are given up."""
     answer = await context.executions.stop(user, reference, hard=body.hard)
-    messages = {0: f"Already {answer.status.value}", 1: "OK", 2: "OK, killing it now"}
+    messages = {0: f"Already {answer.status.value}", 1: "OK", 2: "OK, killing it now", 3: "OK, giving its outputs up"}
     return {"message": messages[answer.level], "status": answer.status.value}
 
 

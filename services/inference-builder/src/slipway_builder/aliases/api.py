@@ -20,7 +20,7 @@ async def move(deployment_id: UUID, name: str, wanted: AliasMove, services: Serv
     return await services.desk.confirm(target_id, moved)
 
 
-@router.post("/rollback", responses={409: {}})
+@router.post("/rollback", responses={400: {}, 409: {}})
 async def rollback(deployment_id: UUID, name: str, services: Services, actor: Actor) -> AliasMoved:
     """Point an alias where it pointed before; a canary only ends."""
     async with services.db.transaction() as session:
@@ -28,7 +28,7 @@ async def rollback(deployment_id: UUID, name: str, services: Services, actor: Ac
     return await services.desk.confirm(target_id, moved)
 
 
-@router.delete("", status_code=204)
+@router.delete("", status_code=204, responses={400: {}})
 async def delete(deployment_id: UUID, name: str, session: Transaction, services: Services, actor: Actor) -> None:
     """Delete an alias; its URLs answer 404."""
     await services.aliases(session).delete(deployment_id, name, Mover(actor))

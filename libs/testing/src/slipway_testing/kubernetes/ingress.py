@@ -35,8 +35,8 @@ def start_ingress(cluster: Cluster, kubectl: Kubectl, binaries: Path) -> None:
     kubectl.apply(*_CLASSES)
     kubectl.apply(_gateway(namespace, name), namespace=namespace)
     rules = cluster.home / "ingress.json"
-    # A connection that is refused, or that breaks before an answer has begun, is tried again on another router.
-    retry = {"retry": {"attempts": 4, "initialInterval": "5ms"}}
+    # A connection that is refused is tried again; under load the turn may come to the same router a few times.
+    retry = {"retry": {"attempts": 12, "initialInterval": "2ms"}}
     rules.write_text(json.dumps({"http": {"middlewares": {"again": retry}}}))
     access = {
         "endpoint": f"https://{cluster.network.node}:{API_PORT}",

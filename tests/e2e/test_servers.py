@@ -138,7 +138,7 @@ def test_a_client_of_the_open_inference_protocol(served: Served) -> None:
         assert answer.outputs[0].dict()["data"] == [3.5, 7.0]
 
 
-@pytest.mark.skipif(GO is None, reason="go is not installed")
+@pytest.mark.go
 def test_a_program_that_is_no_python(served: Served) -> None:
     for url in served.urls["compiled"]:
         assert served.http.get(url).text == f"compiled {httpx.URL(url).path}/"

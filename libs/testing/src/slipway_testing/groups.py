@@ -113,6 +113,10 @@ def _haproxy(config: pytest.Config) -> str | None:
     return None if find_tool("haproxy") else "haproxy is not installed; apt-get install haproxy"
 
 
+def _go(config: pytest.Config) -> str | None:
+    return None if find_tool("go") else "Go is not installed; see https://go.dev/doc/install"
+
+
 def _vh(config: pytest.Config) -> str | None:
     return vh_problem(config.rootpath)
 
@@ -131,6 +135,7 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "kubernetes": Group("needs a Kubernetes cluster", _kubernetes),
         "chromium": Group("needs a Chromium browser", _chromium),
         "haproxy": Group("needs HAProxy", _haproxy),
+        "go": Group("needs the Go toolchain", _go),
         "vh": Group("needs the published vh command (fetched once)", _vh),
     }
 )

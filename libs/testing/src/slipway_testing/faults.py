@@ -10,13 +10,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from types import TracebackType
-from typing import Self
+
+from slipway_testing.listening import StreamServer
 
 _KEPT_BYTES = 32 * 1024 * 1024
 """Bodies up to this size are held in memory, so that they can be sent twice; larger ones are passed on."""
 _PIECE_BYTES = 64 * 1024
-_HEAD_BYTES = 64 * 1024
 _UPSTREAM_SECONDS = 120.0
 _LONGEST_DELAY = 3.0
 
@@ -62,10 +61,11 @@ def seeded_faults(seed: int, share: float) -> Choose:
     return choose
 
 
-class FaultProxy:
+class FaultProxy(StreamServer):
     """Passes requests on to `port` of this machine. `choose` says what happens to each; None = nothing."""
 
     def __init__(self, port: int, choose: Choose = lambda _: None, *, break_at: float = 0.5, seed: int = 0) -> None:
+        super().__init__()
         self.choose = choose
         self.break_at = break_at
         self.away: Away | None = None
@@ -75,51 +75,17 @@ class FaultProxy:
         """Method, path and bytes of every body that was answered or broken off."""
         self._target = port
         self._chance = random.Random(seed)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        """Origin of the proxy."""
-        return f"http://127.0.0.1:{self.port}"
 
     def retarget(self, port: int) -> None:
         """Pass on to another port from now on."""
         self._target = port
-
-    async def start(self) -> None:
-        """Listen, on the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=_HEAD_BYTES)
-        self.port = int(self._server.sockets[0].getsockname()[1])
-
-    async def stop(self) -> None:
-        """Close the port and every connection."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     def report(self) -> str:
         """What was done to how many requests."""
         broken = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
         return f"{sum(self.requests.values())} requests: {broken or 'none broken'}"
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._keep(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._one(reader, writer)
         except (OSError, EOFError, asyncio.LimitOverrunError, TimeoutError):
@@ -234,11 +200,7 @@ class FaultProxy:
         return await asyncio.open_connection("127.0.0.1", self._target)
 
     def _aside(self, work: Coroutine[None, None, None]) -> None:
-        self._keep(asyncio.create_task(work))
-
-    def _keep(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.keep(asyncio.create_task(work))
 
 
 def _parse(head: bytes) -> tuple[str, str, dict[bytes, bytes]]:

@@ -17,6 +17,7 @@ from slipway_gateway.executions import api_v0 as executions_api
 from slipway_gateway.executions import container_api, workers_api
 from slipway_gateway.failures import api_v1 as failures_api
 from slipway_gateway.identity import api_v0 as identity_api
+from slipway_gateway.inference import api_targets
 from slipway_gateway.inference import api_v0 as inference_api
 from slipway_gateway.inference import api_v1 as inference_api_v1
 from slipway_gateway.inference import internal_api as inference_internal_api
@@ -52,6 +53,7 @@ V1_ROUTERS: tuple[APIRouter, ...] = (
     executions_api.router_v1,
     failures_api.router,
     inference_api_v1.router,
+    api_targets.router,
     operations_api.router,
     variables_api.router,
 )

@@ -19,27 +19,16 @@ USER_TOKEN: Final = APIKeyHeader(
 )
 """Says in OpenAPI that a route wants a user's token; `UserAccess` checks it."""
 
-_OF_EXECUTION = text(
-    """
+_VISIBLE: Final = """
     SELECT token.expires_at, token.revoked_at, access.project_id IS NOT NULL AS visible
     FROM gateway_pub.token_v1 AS token
-    LEFT JOIN scheduler_pub.execution_v1 AS execution ON execution.id = :wanted AND execution.deleted_at IS NULL
+    LEFT JOIN {view} AS one ON one.id = :wanted AND one.deleted_at IS NULL
     LEFT JOIN gateway_pub.project_access_v1 AS access
-        ON access.project_id = execution.project_id AND access.user_id = token.user_id
+        ON access.project_id = one.project_id AND access.user_id = token.user_id
     WHERE token.token_hash = :hash
-    """
-)
-
-_OF_ENDPOINT = text(
-    """
-    SELECT token.expires_at, token.revoked_at, access.project_id IS NOT NULL AS visible
-    FROM gateway_pub.token_v1 AS token
-    LEFT JOIN builder_pub.endpoint_access_v1 AS endpoint ON endpoint.id = :wanted AND endpoint.deleted_at IS NULL
-    LEFT JOIN gateway_pub.project_access_v1 AS access
-        ON access.project_id = endpoint.project_id AND access.user_id = token.user_id
-    WHERE token.token_hash = :hash
-    """
-)
+"""
+_OF_EXECUTION = text(_VISIBLE.format(view="scheduler_pub.execution_v1"))
+_OF_ENDPOINT = text(_VISIBLE.format(view="builder_pub.endpoint_access_v1"))
 
 
 class UserAccess:

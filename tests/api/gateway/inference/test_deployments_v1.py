@@ -137,6 +137,31 @@ async def test_targets_are_for_all_to_see_and_for_administrators_to_change(lab, 
     assert done.json() == {"deleted": ["inference/old@sha256:1"], "kept": 1, "dry_run": False}
 
 
+async def test_targets_are_changed_and_removed_by_administrators(lab, execute):
+    [target] = (await lab.me.get("/api/v1/deployment-targets")).json()["items"]
+    url = f"/api/v1/deployment-targets/{target['id']}"
+    settings = {"cluster": {"namespace": "endpoints", "kubeconfig": "********"}}
+    assert (await lab.me.get(url)).status_code == 404
+    assert (await lab.me.patch(url, json={"is_default": False})).status_code == 404
+    assert (await lab.me.post(f"{url}/router-token")).status_code == 404
+    assert (await lab.me.delete(url)).status_code == 404
+    await execute("UPDATE gateway.users SET is_admin = true")
+    assert (await lab.me.get(url)).json() == {"id": target["id"], "settings": settings}
+    assert (await lab.me.patch(url, json={"settings": settings})).status_code == 204
+    assert lab.builder.target_changes[-1].settings == settings
+    wrong = await lab.me.patch(url, json={"settings": {}})
+    assert (wrong.status_code, list(wrong.json()["fields"])) == (400, ["settings"])
+    odd = await lab.me.patch(url, json={"public_url": "models.test"})
+    assert (odd.status_code, list(odd.json()["fields"])) == (400, ["public_url"])
+    assert (await lab.me.post(f"{url}/router-token")).json()["router_token"] == "shown-once-more"
+    assert (await lab.me.delete(url)).status_code == 409, "it has a deployment"
+    new = {"name": "north", "kind": "kubernetes", "public_url": "https://north.test"}
+    made = (await lab.me.post("/api/v1/deployment-targets", json=new)).json()["id"]
+    assert (await lab.me.delete(f"/api/v1/deployment-targets/{made}", params={"force": True})).status_code == 204
+    assert lab.builder.calls[-1][0] == f"DELETE /internal/v1/targets/{made}"
+    assert (await lab.me.get(f"/api/v1/deployment-targets/{made}")).status_code == 404
+
+
 async def test_builds_are_retried_cancelled_and_read(lab, other, two):
     first, _ = two
     url = f"/api/v1/deployment-versions/{first['id']}"

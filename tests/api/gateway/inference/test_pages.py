@@ -198,3 +198,45 @@ async def test_others_see_no_page(lab, browser, browser_of, other, busy):
     version = f"{place(lab)}version/{busy['first']['id']}/"
     for path in ("/p/me/lab/deployments/", place(lab), version, f"{place(lab)}new-version/"):
         await stranger.get(path, 404)
+
+
+async def test_administrators_add_change_test_and_remove_targets(lab, browser, execute):
+    page = "/admin/targets/"
+    await browser.get(page, 404)
+    await execute("UPDATE gateway.users SET is_admin = true")
+    settings = '{"cluster": {"namespace": "endpoints"}}'
+    north = {"name": "north", "kind": "kubernetes", "public_url": "https://north.test", "settings": settings}
+    for wrong, says in (
+        ({"settings": "{"}, "This is not JSON"),
+        ({"settings": "[]"}, "Write a JSON object"),
+        ({"public_url": "north.test"}, 'value="north.test"'),
+        ({"name": HOSTILE}, "&lt;script&gt;"),
+    ):
+        refused = await browser.send(page, **{**north, **wrong})
+        assert (refused.status_code, says in refused.text, HOSTILE in refused.text) == (400, True, False)
+    made = await browser.send(page, **north, kubeconfig="apiVersion: v1\r\n")
+    assert "shown-once" in made.text
+    assert "shown-once" not in await browser.get(page)
+    [target] = [
+        one for one in (await lab.me.get("/api/v1/deployment-targets")).json()["items"] if one["name"] == "north"
+    ]
+    root = f"{page}{target['id']}/"
+    keep("targets", await browser.get(page))
+    keep("target", await browser.get(root))
+    checked = await browser.send(root, f"{root}check/")
+    keep("target-checked", checked.text)
+    assert ">connection<" in checked.text
+    planned = await browser.send(root, f"{root}clean-up/")
+    assert "inference/old@sha256:1" in planned.text
+    assert "Delete them" in planned.text
+    assert "Deleted 1 images" in (await browser.send(root, f"{root}clean-up/", delete="1")).text
+    saved = await browser.send(root, public_url="https://south.test", settings=settings, kubeconfig="new")
+    assert saved.status_code == 303
+    assert lab.builder.target_changes[-1].settings["cluster"] == {"namespace": "endpoints", "kubeconfig": "new\n"}
+    assert "https://south.test" in await browser.get(root)
+    refused = await browser.send(root, public_url="https://south.test", settings="{}")
+    assert (refused.status_code, "from another namespace" in refused.text) == (400, True)
+    assert "shown-once-more" in (await browser.send(root, f"{root}router-token/")).text
+    assert (await browser.send(root, f"{root}default/")).status_code == 303
+    assert (await browser.send(root, f"{root}delete/")).headers["location"] == page
+    await browser.get(root, 404)

@@ -277,14 +277,37 @@ class BuildLogPage(WireModel):
     detail: str = ""
 
 
+PUBLIC_URL = r"^https?://[^\s/]+[^\s]*$"
+
+
 class TargetDraft(Storable, StrictModel):
     """A new deployment target."""
 
     name: Slug
     kind: TargetKind
-    public_url: str = Field(pattern=r"^https?://[^\s/]+[^\s]*$", max_length=500)
+    public_url: str = Field(pattern=PUBLIC_URL, max_length=500)
     is_default: bool = False
     settings: JsonObject = {}
+
+
+MASK = "********"
+"""Stands for a secret in the settings of a target."""
+
+
+class TargetChange(Storable, StrictModel):
+    """Changes of a target; what is None stays."""
+
+    public_url: str | None = Field(default=None, pattern=PUBLIC_URL, max_length=500)
+    is_default: bool | None = None
+    settings: JsonObject | None = None
+    """All of them; a masked secret stays what it was."""
+
+
+class TargetDetail(WireModel):
+    """A target with its settings, in which secrets are masked."""
+
+    id: UUID
+    settings: JsonObject
 
 
 class TargetCreated(WireModel):

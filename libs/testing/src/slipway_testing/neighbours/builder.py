@@ -19,12 +19,14 @@ from slipway_kit.auth import ACTOR_HEADER, ServiceVerifier, bearer_token
 from slipway_kit.errors import Conflict, Problem, SlipwayError
 from slipway_kit.ids import new_id
 from slipway_schemas.inference.versions import (
+    MASK,
     AliasMove,
     AliasMoved,
     DeploymentChange,
     DeploymentDraft,
     EndpointChange,
     KeyDraft,
+    TargetChange,
     TargetDraft,
     VersionChange,
     VersionDraft,
@@ -75,6 +77,7 @@ class BuilderNeighbour:
         self.drafts: list[VersionDraft] = []
         self.keys: list[KeyDraft] = []
         self.moves: list[AliasMove] = []
+        self.target_changes: list[TargetChange] = []
         self.build_log: dict[str, Any] = {"lines": [], "next": 0, "status": "ready", "detail": ""}
 
     def app(self) -> Starlette:
@@ -94,7 +97,9 @@ class BuilderNeighbour:
             "keys": {"POST": self._create_key},
             "keys/{id}": {"DELETE": self._revoke_key},
             "targets": {"POST": self._create_target},
+            "targets/{id}": {"GET": self._target, "PATCH": self._change_target, "DELETE": self._delete_target},
             "targets/{id}/check": {"POST": self._check_target},
+            "targets/{id}/router-token": {"POST": self._renew_router_token},
             "targets/{id}/clean-up": {"POST": self._clean_up_target},
         }
         return Starlette(
@@ -318,6 +323,30 @@ class BuilderNeighbour:
             *(target_id, draft.name, draft.kind.value, draft.public_url),
         )
         return {"id": str(target_id), "router_token": "shown-once"}
+
+    async def _target(self, request: Request) -> Mapping[str, Any]:
+        settings = {"cluster": {"namespace": "endpoints", "kubeconfig": MASK}}
+        return {"id": str(_id(request)), "settings": settings}
+
+    async def _change_target(self, request: Request) -> None:
+        change = TargetChange.model_validate_json(await request.body())
+        self.target_changes.append(change)
+        if change.settings is not None and "cluster" not in change.settings:
+            raise Conflict("It serves endpoints from another namespace.", field="settings")
+        if change.public_url is not None:
+            await self.run(
+                "UPDATE builder_pub.target_v1 SET public_url = $2 WHERE id = $1", _id(request), change.public_url
+            )
+        if change.is_default:
+            await self.run("UPDATE builder_pub.target_v1 SET is_default = id = $1", _id(request))
+
+    async def _delete_target(self, request: Request) -> None:
+        if await self.run("SELECT 1 FROM builder_pub.deployment_v1 WHERE target_id = $1", _id(request)):
+            raise Conflict("The target has 1 deployments. Delete them first.")
+        await self.run("DELETE FROM builder_pub.target_v1 WHERE id = $1", _id(request))
+
+    async def _renew_router_token(self, request: Request) -> Mapping[str, Any]:
+        return {"id": str(_id(request)), "router_token": "shown-once-more"}
 
     async def _check_target(self, request: Request) -> Mapping[str, Any]:
         return {"checks": [{"name": "connection", "ok": True, "message": ""}]}

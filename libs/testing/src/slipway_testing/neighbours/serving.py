@@ -1,16 +1,15 @@
 """An ASGI app behind a real port of this machine, which can go away and come back."""
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 from starlette.types import ASGIApp
 
 from slipway_kit.servers import LoopServer, bind, make_server
+from slipway_testing.listening import Restartable
 
 
-class ServedApp:
-    """Serves an app on loopback in this event loop. After `stop` connections are refused until `start`."""
+class ServedApp(Restartable):
+    """Serves an app on loopback in this event loop."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -24,7 +23,6 @@ class ServedApp:
         return f"http://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        """Listen, on the same port as before."""
         listener = bind("127.0.0.1", self._port, "neighbour")
         self._port = listener.getsockname()[1]
         self._server = make_server(self._app, 1)
@@ -34,19 +32,9 @@ class ServedApp:
                 await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
-        """Close the port and every connection."""
         if self._server is None or self._task is None:
             return
         self._server.stop()
         self._server.force_exit = True
         await self._task
         self._server = self._task = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()

@@ -1,4 +1,4 @@
-"""What the compatible API cannot say: aliases, keys, targets, logs, traffic, test calls."""
+"""What the compatible API cannot say: aliases, keys, logs, traffic, test calls."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -24,11 +24,7 @@ from slipway_schemas.inference.versions import (
     AliasMove,
     AliasMoved,
     BuildLogPage,
-    CleanUpReport,
     EndpointLines,
-    TargetChecks,
-    TargetCreated,
-    TargetDraft,
 )
 
 router = APIRouter(tags=["deployments"])
@@ -145,24 +141,6 @@ class KeyIssuedV1(BaseModel):
     header: str = "Authorization: Bearer <key>"
 
 
-class TargetV1(BaseModel):
-    """A target that deployments may choose."""
-
-    id: UUID
-    name: str
-    kind: str
-    public_url: str
-    is_default: bool
-    unreachable_since: datetime | None
-    problem: str = Field(description="Why it cannot be reached, if it cannot.")
-
-
-class TargetsV1(BaseModel):
-    """All targets, the default one first."""
-
-    items: list[TargetV1]
-
-
 class EndpointRecords(BaseModel):
     """Metadata records of an endpoint."""
 
@@ -189,7 +167,6 @@ class VersionV1(BaseModel):
 
 AliasPutBody = Annotated[AliasPut, Depends(json_or_form(AliasPut))]
 KeyCreateBody = Annotated[KeyCreate, Depends(json_or_form(KeyCreate))]
-TargetBody = Annotated[TargetDraft, Depends(json_or_form(TargetDraft))]
 DeploymentUpdateBody = Annotated[DeploymentUpdate, Depends(json_or_form(DeploymentUpdate))]
 TrialBody = Annotated[TrialRequest, Depends(json_or_form(TrialRequest))]
 Minutes = Annotated[int, Query(ge=1, le=_MOST_MINUTES, description="How far back.")]
@@ -319,33 +296,6 @@ async def deployment_metrics(
         user, VersionFilter(deployment_id=deployment_id), PageRequest(count=False)
     )
     return await context.inference.versions.traffic(served_by(page.items), timedelta(minutes=minutes))
-
-
-@router.get("/deployment-targets")
-async def list_targets(user: CurrentUser, context: Context) -> TargetsV1:
-    """Targets that a new deployment may choose."""
-    found = await context.inference.targets.all()
-    return TargetsV1(items=[TargetV1.model_validate(one, from_attributes=True) for one in found])
-
-
-@router.post(
-    "/deployment-targets", status_code=201, openapi_extra=body_schema(TargetDraft), responses={404: {}, 409: {}}
-)
-async def create_target(user: CurrentUser, context: Context, body: TargetBody) -> TargetCreated:
-    """Add a target. The token with which its routers ask for their table is in this answer and nowhere else."""
-    return await context.inference.targets.create(user, body)
-
-
-@router.post("/deployment-targets/{target_id}/check")
-async def check_target(target_id: UUID, user: CurrentUser, context: Context) -> TargetChecks:
-    """Test the connection to a target and name every permission that is missing. For administrators."""
-    return await context.inference.targets.check(user, target_id)
-
-
-@router.post("/deployment-targets/{target_id}/clean-up", responses={409: {}})
-async def clean_up_target(target_id: UUID, user: CurrentUser, context: Context, dry_run: bool = True) -> CleanUpReport:
-    """Say which images of a target no version needs; with `dry_run=false`, delete them. For administrators."""
-    return await context.inference.targets.clean_up(user, target_id, dry_run=dry_run)
 
 
 @router.post("/deployment-versions/{version_id}/rebuild", responses={409: {}})

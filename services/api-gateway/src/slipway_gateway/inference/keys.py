@@ -1,4 +1,4 @@
-"""Use cases of consumers' keys and of targets."""
+"""Use cases of consumers' keys."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from slipway_db import Database
 from slipway_gateway.identity.domain import User
 from slipway_gateway.inference.builder import CREATE_SECONDS, INTERNAL, refused_fields
 from slipway_gateway.inference.deployments import DeploymentService
-from slipway_gateway.inference.domain.records import Deployment, Key, Target
+from slipway_gateway.inference.domain.records import Deployment, Key
 from slipway_gateway.inference.store.deployments import DeploymentStore
 from slipway_gateway.inference.store.versions import VersionFilter, VersionStore
 from slipway_gateway.paging import PageRequest
@@ -19,18 +19,9 @@ from slipway_kit.clock import Clock
 from slipway_kit.errors import Invalid, NotFound
 from slipway_kit.http import Neighbour
 from slipway_kit.ids import new_id
-from slipway_schemas.inference.versions import (
-    CleanUpReport,
-    Created,
-    KeyDraft,
-    TargetChecks,
-    TargetCreated,
-    TargetDraft,
-)
+from slipway_schemas.inference.versions import Created, KeyDraft
 
 MAX_CONSUMER_LENGTH = 128
-_CHECK_SECONDS = 60.0
-_CLEAN_UP_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -121,48 +112,3 @@ class KeyService:
                 field="endpoints",
                 code="does_not_exist",
             )
-
-
-class TargetService:
-    """Targets: everybody may choose one, administrators add and check them."""
-
-    def __init__(self, db: Database, builder: Neighbour) -> None:
-        self._db = db
-        self._builder = builder
-
-    async def all(self) -> Sequence[Target]:
-        """All targets, the default one first."""
-        async with self._db.read() as session:
-            return await DeploymentStore(session).targets()
-
-    async def create(self, user: User, draft: TargetDraft) -> TargetCreated:
-        """A new target, with the token of its routers. Raises `Invalid`; `NotFound` for others than administrators."""
-        _administrator(user)
-        with refused_fields():
-            return await self._builder.post(
-                f"{INTERNAL}/targets", body=draft, result=TargetCreated, actor=user.id, timeout=CREATE_SECONDS
-            )
-
-    async def check(self, user: User, target_id: UUID) -> TargetChecks:
-        """Test the connection and every right that is needed. Raises `NotFound`."""
-        _administrator(user)
-        async with self._db.read() as session:
-            if await DeploymentStore(session).target(target_id) is None:
-                raise NotFound("This target does not exist.")
-        path = f"{INTERNAL}/targets/{target_id}/check"
-        return await self._builder.post(path, result=TargetChecks, actor=user.id, timeout=_CHECK_SECONDS)
-
-    async def clean_up(self, user: User, target_id: UUID, *, dry_run: bool) -> CleanUpReport:
-        """Delete the images that no version needs, or say which those are. Raises `NotFound`, `Conflict` while images
-        are built for the target."""
-        _administrator(user)
-        async with self._db.read() as session:
-            if await DeploymentStore(session).target(target_id) is None:
-                raise NotFound("This target does not exist.")
-        path = f"{INTERNAL}/targets/{target_id}/clean-up?dry_run={'true' if dry_run else 'false'}"
-        return await self._builder.post(path, result=CleanUpReport, actor=user.id, timeout=_CLEAN_UP_SECONDS)
-
-
-def _administrator(user: User) -> None:
-    if not user.is_admin:
-        raise NotFound("There is nothing here.")

@@ -8,8 +8,9 @@ from slipway_gateway.data.services import DataServices
 from slipway_gateway.executions.drafts import Snapshots
 from slipway_gateway.inference.deployments import DeploymentService
 from slipway_gateway.inference.drafts import VersionDrafts
-from slipway_gateway.inference.keys import KeyService, TargetService
+from slipway_gateway.inference.keys import KeyService
 from slipway_gateway.inference.materials import InferenceMaterialsService
+from slipway_gateway.inference.targets import TargetService
 from slipway_gateway.inference.trial import TrialService
 from slipway_gateway.inference.versions import VersionService
 from slipway_gateway.settings import GatewaySettings

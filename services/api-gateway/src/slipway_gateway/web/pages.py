@@ -16,6 +16,7 @@ from slipway_gateway.web import (
     operations,
     owners,
     projects,
+    targets,
     tokens,
 )
 from slipway_gateway.web.errors import install_page_errors
@@ -35,6 +36,7 @@ ROUTERS = (
     deployment_versions.router,
     environments.router,
     operations.router,
+    targets.router,
     owners.router,
     api_docs.router,
 )

@@ -39,7 +39,7 @@ from slipway_builder.images.registry.client import RegistryClient
 from slipway_builder.images.registry.errors import BlobUnknown, RegistryRefused
 from slipway_builder.images.registry.manifests import OCI_MANIFEST, Descriptor, digest_of
 from slipway_builder.images.registry.pool import RegistryPool
-from slipway_builder.images.registry.references import ImageReference, canonical_host
+from slipway_builder.images.registry.references import ImageReference, canonical_host, parse_reference
 from slipway_builder.images.sbom import EMPTY, attach, make_sbom, packages_in
 from slipway_builder.images.stopwatch import Stopwatch
 from slipway_builder.images.wsgi import WSGI_DIRECTORY, write_wsgi_server, wsgi_version
@@ -103,6 +103,11 @@ class Contents:
         return frozenset({PurePosixPath(METADATA_FILE), *(path for path, _ in self.files)})
 
 
+FindBase = Callable[[Job, ImageReference], Awaitable[Base]]
+Install = Callable[[Job, Base, Contents, str], Awaitable[WrittenLayer]]
+"""Makes the layer of the requirements in the named file of the code."""
+
+
 class Assembler:
     """What builders share; each adds what it knows of dependencies."""
 
@@ -116,8 +121,23 @@ class Assembler:
         """Close the connections to registries."""
         await self._registries.aclose()
 
+    async def build(
+        self, request: ImageRequest, log: BuildLog, install: Install, find_base: FindBase | None = None
+    ) -> BuiltImage:
+        """Build and push one image, unless it was built before."""
+        async with self._job(request, log) as job:
+            base = await (find_base or self.find_base)(job, parse_reference(request.base))
+            built = await self._find_built(job, base)
+            if built is not None:
+                return built
+            contents = await self._unpack(job)
+            installed = None
+            if contents.requirements is not None:
+                installed = await install(job, base, contents, contents.requirements)
+            return await self._assemble(job, base, contents, installed)
+
     @asynccontextmanager
-    async def job(self, request: ImageRequest, log: BuildLog) -> AsyncIterator[Job]:
+    async def _job(self, request: ImageRequest, log: BuildLog) -> AsyncIterator[Job]:
         """A build with a folder of its own, which goes with it."""
         folder = Path(await run_blocking(tempfile.mkdtemp, prefix="slipway-image-", dir=self._options.work_dir))
         try:
@@ -147,7 +167,7 @@ class Assembler:
         job.log(f"Base image {base.name} is {base.digest} ({base.size / _MEGABYTE:.1f} MB)")
         return base
 
-    async def find_built(self, job: Job, base: Base) -> BuiltImage | None:
+    async def _find_built(self, job: Job, base: Base) -> BuiltImage | None:
         """The image, when the same content was built before."""
         with job.watch.step("resolve"):
             tag = await image_tag(job.request, base.digest)
@@ -157,7 +177,7 @@ class Assembler:
             job.log(f"This image was built before: {built.reference}")
         return built
 
-    async def unpack(self, job: Job) -> Contents:
+    async def _unpack(self, job: Job) -> Contents:
         """Read the code, and check where the chosen files go. Raises `BuildError`."""
         with job.watch.step("unpack"):
             return await run_blocking(_unpack, job)
@@ -180,8 +200,8 @@ class Assembler:
             raw = make_manifest(config, layers, base_name=base.name, base_digest=base.digest)
             return await job.registry.put_manifest(job.request.repository, digest_of(raw), raw, OCI_MANIFEST)
 
-    async def assemble(
-        self, job: Job, base: Base, contents: Contents, dependencies: WrittenLayer | None = None
+    async def _assemble(
+        self, job: Job, base: Base, contents: Contents, dependencies: WrittenLayer | None
     ) -> BuiltImage:
         """Write, mount and push all layers, then the image. `dependencies`: installed under the home directory."""
         base = await self.local_base(job, base)

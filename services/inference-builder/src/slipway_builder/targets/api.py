@@ -10,9 +10,11 @@ from slipway_db import Read, Transaction
 from slipway_kit.ids import new_id
 from slipway_schemas.inference.versions import (
     CleanUpReport,
+    TargetChange,
     TargetChecks,
     TargetCheckView,
     TargetCreated,
+    TargetDetail,
     TargetDraft,
     TargetView,
 )
@@ -34,6 +36,30 @@ async def create(draft: TargetDraft, session: Transaction, services: Services) -
     """Add a target."""
     services.pool.make(new_id(), draft.kind, draft.settings)  # refuses what cannot be used
     return await services.targets(session).create(draft)
+
+
+@router.get("/{target_id}")
+async def detail(target_id: UUID, session: Read, services: Services) -> TargetDetail:
+    """A target with its settings; secrets are masked."""
+    return await services.targets(session).detail(target_id)
+
+
+@router.patch("/{target_id}", status_code=204, responses={409: {}})
+async def change(target_id: UUID, body: TargetChange, session: Transaction, services: Services) -> None:
+    """Change a target; what it serves is brought in line."""
+    await services.targets(session).change(target_id, body, services.pool)
+
+
+@router.delete("/{target_id}", status_code=204, responses={409: {}})
+async def delete(target_id: UUID, session: Transaction, services: Services, force: bool = False) -> None:
+    """Forget a target that nothing uses; with `force` also what it may still have to let go of."""
+    await services.targets(session).delete(target_id, force=force)
+
+
+@router.post("/{target_id}/router-token")
+async def renew_router_token(target_id: UUID, session: Transaction, services: Services) -> TargetCreated:
+    """A new token of the target's routers; the one before opens nothing from now on."""
+    return await services.targets(session).renew_router_token(target_id)
 
 
 @router.post("/{target_id}/clean-up", responses={409: {}})

@@ -96,6 +96,27 @@ class TargetStore:
         """Set columns."""
         await self._session.execute(update(TargetRow).where(TargetRow.id == target_id).values(**values))
 
+    async def drop_default(self) -> None:
+        """Leave no target the default one."""
+        await self._session.execute(update(TargetRow).where(TargetRow.is_default).values(is_default=False))
+
+    async def deployments(self, target_id: UUID) -> Sequence[str]:
+        """Names of the deployments on a target."""
+        statement = text("SELECT name FROM deployments WHERE target_id = :id AND deleted_at IS NULL ORDER BY name")
+        return (await self._session.scalars(statement, {"id": target_id})).all()
+
+    async def serves(self, target_id: UUID) -> bool:
+        """Whether a target has endpoints, or may still have some to let go of."""
+        statement = text("""SELECT EXISTS (SELECT FROM endpoints WHERE target_id = :id
+            AND (serving OR generation <> applied_generation))""")
+        return bool(await self._session.scalar(statement, {"id": target_id}))
+
+    async def apply_again(self, target_id: UUID) -> None:
+        """Have everything that a target serves applied again as it is."""
+        statement = text("""UPDATE endpoints SET applied_generation = generation - 1, apply_after = NULL
+            WHERE target_id = :id AND serving""")
+        await self._session.execute(statement, {"id": target_id})
+
     async def lease_due(self, limit: int, seconds: float) -> list[LeasedTarget]:
         """Take the targets that have to be looked at, or whose endpoints are not as wanted."""
         unsettled = text("""EXISTS (SELECT FROM endpoints e WHERE e.target_id = targets.id

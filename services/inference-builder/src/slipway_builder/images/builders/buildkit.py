@@ -26,7 +26,6 @@ from slipway_builder.images.protocol import BuildLog, BuiltImage, ImageRequest
 from slipway_builder.images.registry.bases import Base
 from slipway_builder.images.registry.errors import RegistryUnreachable
 from slipway_builder.images.registry.manifests import canonical_json, read_image
-from slipway_builder.images.registry.references import parse_reference
 from slipway_kit.errors import Invalid, SlipwayError, Unavailable
 from slipway_kit.tasks import run_blocking
 
@@ -52,20 +51,10 @@ class BuildKitBuilder:
 
     async def build(self, request: ImageRequest, log: BuildLog) -> BuiltImage:
         """Build and push. Raises `BuildError` with pip's last lines for a requirement that does not install."""
-        reference = parse_reference(request.base)
-        async with self._assembler.job(request, log) as job:
-            base = await self._assembler.find_base(job, reference)
-            built = await self._assembler.find_built(job, base)
-            if built is not None:
-                return built
-            contents = await self._assembler.unpack(job)
-            installed = None
-            if contents.requirements is not None:
-                base = await self._assembler.local_base(job, base)
-                installed = await self._install(job, base, contents, contents.requirements)
-            return await self._assembler.assemble(job, base, contents, installed)
+        return await self._assembler.build(request, log, self._install)
 
     async def _install(self, job: Job, base: Base, contents: Contents, requirements: str) -> WrittenLayer:
+        base = await self._assembler.local_base(job, base)
         tree = InstalledTree(job, contents)
         code = await run_blocking(tree.write_code)
         config = _start_config(await base.config(), code, job)

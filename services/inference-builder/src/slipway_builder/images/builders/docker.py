@@ -33,17 +33,7 @@ class DockerBuilder:
 
     async def build(self, request: ImageRequest, log: BuildLog) -> BuiltImage:
         """Build and push. Raises `BuildError` with pip's last lines for a requirement that does not install."""
-        reference = parse_reference(request.base)
-        async with self._assembler.job(request, log) as job:
-            base = await self._find_base(job, reference)
-            built = await self._assembler.find_built(job, base)
-            if built is not None:
-                return built
-            contents = await self._assembler.unpack(job)
-            installed = None
-            if contents.requirements is not None:
-                installed = await self._install(job, base, contents, contents.requirements)
-            return await self._assembler.assemble(job, base, contents, installed)
+        return await self._assembler.build(request, log, self._install, self._find_base)
 
     async def _find_base(self, job: Job, reference: ImageReference) -> Base:
         """The base in its registry, else an image that only the engine has, pushed once beside the target's.

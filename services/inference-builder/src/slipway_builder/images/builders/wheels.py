@@ -31,13 +31,12 @@ _NOT_CONTENT: Final = frozenset({"uv_cache.json", ".lock", "RECORD"})
 _PLATFORMS: Final = {"linux/amd64": "x86_64-unknown-linux-gnu", "linux/arm64": "aarch64-unknown-linux-gnu"}
 
 
-async def wheels_layer(job: Job, contents: Contents, config: Mapping[str, Any]) -> WrittenLayer:
-    """The requirements as one layer below the home directory.
+async def wheels_layer(job: Job, contents: Contents, name: str, config: Mapping[str, Any]) -> WrittenLayer:
+    """The requirements of the file of this name as one layer below the home directory.
 
     Raises `CannotBuild` when the base does not say its Python version, when the file has more in it than names and
     versions, when uv finds no wheels for all, and when one has compiled code: the base's C library is not known.
     """
-    name = contents.requirements or ""
     version = _python_version(config, name)
     text = await run_blocking(_text_of, contents, name)
     _check_plain(name, text)

@@ -25,3 +25,9 @@ def upgrade() -> None:
     op.add_column("images", sa.Column("base_digest", sa.Text(), nullable=False, server_default=""))
     publish = cast(Operations, op)  # the module stands for the operations of the running migration
     publish.execute(f"CREATE OR REPLACE VIEW builder_pub.endpoint_v1 AS {views.DEFINITIONS['endpoint_v1']}")
+
+
+def downgrade() -> None:
+    """Drop both; the view keeps its columns."""
+    op.drop_column("images", "base_digest")
+    op.drop_table("clean_ups")

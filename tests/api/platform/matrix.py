@@ -338,6 +338,15 @@ ROWS: dict[str, tuple[Call, ...]] = {
     "POST /owners/{owner}/variables/groups/": _forms({"group_name": "more"}),
     "POST /owners/{owner}/variables/groups/delete/": _forms({"group": "{group}"}),
     "GET /admin/": PLAIN,
+    "GET /admin/targets/": PLAIN,
+    "POST /admin/targets/": _forms({"name": "x", "kind": "process", "public_url": "http://x.test"}),
+    "GET /admin/targets/{target_id}/": PLAIN,
+    "POST /admin/targets/{target_id}/": _forms({"public_url": "http://x.test", "settings": "{}"}),
+    "POST /admin/targets/{target_id}/default/": _forms({}),
+    "POST /admin/targets/{target_id}/check/": _forms({}),
+    "POST /admin/targets/{target_id}/clean-up/": _forms({"delete": "1"}),
+    "POST /admin/targets/{target_id}/router-token/": _forms({}),
+    "POST /admin/targets/{target_id}/delete/": _forms({"force": "1"}),
     "GET /p/{owner}/{name}/variables/": PLAIN,
     "POST /p/{owner}/{name}/variables/": _forms({"name": "A", "value": "x"}),
     "POST /p/{owner}/{name}/variables/delete/": _forms({"name": "A"}),
@@ -395,5 +404,5 @@ OPEN = frozenset(
 )
 """Routes that answer anybody."""
 
-ADMINISTRATORS = frozenset({"GET /admin/", "GET /api/v1/admin/health/"})
+ADMINISTRATORS = frozenset({"GET /admin/", "GET /admin/targets/", "GET /api/v1/admin/health/"})
 """Routes that do not exist for anybody else."""

@@ -127,7 +127,8 @@ def _make_runtime(name: RuntimeName, settings: WorkerSettings) -> ContainerRunti
     match name:
         case "docker":
             container = settings.container
-            return DockerRuntime(own_network=container.network == OWN_NETWORK, userns=container.userns)
+            own_network = container.network == OWN_NETWORK
+            return DockerRuntime(container.socket, own_network=own_network, userns=container.userns)
         case "fake":
             return FakeRuntime()
         case _:

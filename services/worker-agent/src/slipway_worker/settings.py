@@ -43,6 +43,8 @@ class UsageSettings(Group):
 class ContainerSettings(Group):
     """How containers are made."""
 
+    socket: Path = Path("/var/run/docker.sock")
+    """Of the engine."""
     network: str = OWN_NETWORK
     """`slipway` is made by the worker: on it runs reach neither each other nor the cloud's metadata service."""
     memory_bytes: int | None = Field(default=None, gt=0)

@@ -23,7 +23,7 @@ def user_mounts(wanted: Iterable[MountSpec], settings: WorkerSettings) -> tuple[
     """The mounts that are given, with links in their sources followed, and a notice for each that is not."""
     given, notices = [], []
     roots = [root.resolve() for root in settings.container.mount_roots]
-    closed = {path.resolve() for path in (*settings.hidden_paths, *_ENGINES)}
+    closed = {path.resolve() for path in (*settings.hidden_paths, settings.container.socket, *_ENGINES)}
     for mount in wanted:
         source = Path(mount.source).resolve()
         if not any(source.is_relative_to(root) for root in roots):

@@ -1,0 +1,57 @@
+"""A Docker engine of a test's own."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+_START_SECONDS = 60.0
+_LOAD_SECONDS = 300.0
+
+
+@asynccontextmanager
+async def remapping_engine(home: Path, image: str) -> AsyncIterator[Path]:
+    """An engine that remaps users (`userns-remap`) and has this image of the machine's own engine; its socket.
+
+    It makes no network. Needs root and the machine's engine. Raises RuntimeError with the engine's last words.
+    """
+    home.mkdir(parents=True)
+    socket, log = home / "docker.sock", home / "dockerd.log"
+    places = ["--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "dockerd.pid"]
+    apart = ["--bridge", "none", "--iptables=false", "--userns-remap", "default"]
+    with log.open("wb") as words:
+        process = await asyncio.create_subprocess_exec(
+            "dockerd", "--host", f"unix://{socket}", *map(str, places), *apart, stdout=words, stderr=words
+        )
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not await _answers(socket):
+                if process.returncode is not None:
+                    raise RuntimeError(f"The engine ended: {log.read_text(errors='replace')[-2000:]}")
+                await asyncio.sleep(0.2)
+        await asyncio.to_thread(_load, image, socket)
+        yield socket
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _answers(socket: Path) -> bool:
+    command = ("docker", "--host", f"unix://{socket}", "version")
+    asked = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await asked.wait() == 0
+
+
+def _load(image: str, socket: Path) -> None:
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
+        subprocess.run(
+            ["docker", "--host", f"unix://{socket}", "load"],
+            stdin=saved.stdout,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=_LOAD_SECONDS,
+        )

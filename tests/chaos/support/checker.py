@@ -16,6 +16,7 @@ from tests.chaos.support.clients import Clients, Json, Seen, accepted
 from tests.chaos.support.plan import MACHINE
 from tests.chaos.support.site import Site, containers_of, control_groups_of, memory_of
 from tests.chaos.support.storm import Struck, Weather
+from tests.e2e.support.platform import SLOTS
 
 _AT_ONCE = 4
 _CLEAN_SECONDS = 90.0
@@ -29,7 +30,9 @@ _TRANSITIONS = (
     "SELECT t.execution_id, t.before, t.after FROM transitions t JOIN executions e ON e.id = t.execution_id"
     " WHERE e.created_at >= $1 ORDER BY t.execution_id, t.position"
 )
-_ATTEMPTS = "SELECT id, execution_id, number, created_at FROM attempts WHERE created_at >= $1 ORDER BY created_at"
+_ATTEMPTS = (
+    "SELECT id, execution_id, number, created_at, ended_at FROM attempts WHERE created_at >= $1 ORDER BY created_at"
+)
 _LEFT_IN_ROWS = (
     "SELECT (SELECT count(*) FROM leases) AS leases, (SELECT count(*) FROM queue) AS queue,"
     " (SELECT count(*) FROM outbox WHERE position IS NULL) AS unplaced_events"
@@ -54,8 +57,8 @@ class Verdict:
     lost: int = 0
     doubled: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
-    takeovers: list[float] = field(default_factory=list)
-    """Seconds from the answer of a part that was killed to the next dispatch."""
+    takeovers: dict[str, float] = field(default_factory=dict)
+    """Seconds from the answer of a part that was killed to the next dispatch, by what was killed and when."""
 
     def expect(self, truth: bool, rule: str, problem: str) -> None:
         """Note a problem unless `truth`."""
@@ -72,7 +75,7 @@ async def judge(site: Site, clients: Clients, weather: Weather) -> Verdict:
     seen = accepted(clients.seen)
     _one_end_each(verdict, clients, seen, transitions)
     _attempts_explained(verdict, attempts, weather)
-    _dispatched_soon(verdict, attempts, transitions, weather)
+    _dispatched_soon(verdict, attempts, weather)
     await _events_arrived(site, verdict)
     limit = asyncio.Semaphore(_AT_ONCE)
 
@@ -151,18 +154,28 @@ def _attempts_explained(verdict: Verdict, attempts: Sequence[Mapping[str, Any]],
         verdict.expect(not struck.touched, "C1", f"{struck.blow.victim} was hit, and that touched {struck.touched}")
 
 
-def _dispatched_soon(
-    verdict: Verdict, attempts: Sequence[Mapping[str, Any]], transitions: Sequence[Mapping[str, Any]], weather: Weather
-) -> None:
-    """How long after it answers again the next execution is dispatched, where no other blow came between."""
+def _dispatched_soon(verdict: Verdict, attempts: Sequence[Mapping[str, Any]], weather: Weather) -> None:
+    """How long after it answers again the next execution is dispatched.
+
+    Only where no other blow came between, and where the worker had a free slot: else an end is waited for.
+    """
     dispatched = sorted(row["created_at"].timestamp() for row in attempts)
     for struck in weather.struck:
-        if struck.blow.victim in MACHINE or not struck.back_at:
+        back_at = struck.back_at
+        if struck.blow.victim in MACHINE or not back_at:
             continue
-        following = next((at for at in dispatched if at >= struck.back_at), None)
+        following = next((at for at in dispatched if at >= back_at), None)
         if following is None or _disturbed(struck, following, weather):
             continue
-        verdict.takeovers.append(following - struck.back_at)
+        if sum(_held(row, back_at) for row in attempts) < SLOTS:
+            at = f"{struck.blow.victim} at {struck.at - weather.began_at.timestamp():.1f} s"
+            verdict.takeovers[at] = following - back_at
+
+
+def _held(attempt: Mapping[str, Any], at: float) -> bool:
+    """Whether an attempt had a slot of the worker."""
+    ended = attempt["ended_at"]
+    return bool(attempt["created_at"].timestamp() <= at and (ended is None or ended.timestamp() > at))
 
 
 def _disturbed(struck: Struck, until: float, weather: Weather) -> bool:

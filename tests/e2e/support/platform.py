@@ -18,6 +18,8 @@ from slipway_testing.ports import unused_port
 READY_SECONDS = 240.0
 STOP_SECONDS = 90.0
 COMMAND_SECONDS = 180.0
+SLOTS = 4
+"""Attempts that the worker takes at a time."""
 SLIPWAY = Path(sys.executable).with_name("slipway")
 
 
@@ -61,7 +63,16 @@ class Platform:
                 [
                     *(str(SLIPWAY), "up", "--home", str(self.home), "--port", str(self.port)),
                     *("--inference-port", str(self.inference_port)),
-                    *("--runtime", self.runtime, "--processes", self.processes, "--slots", "4", "--stop-runs", *local),
+                    *(
+                        "--runtime",
+                        self.runtime,
+                        "--processes",
+                        self.processes,
+                        "--slots",
+                        str(SLOTS),
+                        "--stop-runs",
+                        *local,
+                    ),
                     *self.options,
                 ],
                 stdin=subprocess.DEVNULL,

@@ -1,7 +1,5 @@
 """Runs of an engine that remaps users: root of the container is an unprivileged user of the machine."""
 
-from pathlib import Path
-
 import pytest
 
 from slipway_schemas.lifecycles import EndReason
@@ -25,9 +23,9 @@ exit 3
 
 
 async def test_a_run_has_inputs_code_and_outputs_as_always(
-    platform: PlatformNeighbours, run_worker: RunWorker, store_input: StoreInput, tmp_path: Path
+    platform: PlatformNeighbours, run_worker: RunWorker, store_input: StoreInput
 ) -> None:
-    async with remapping_engine(tmp_path / "engine", TEST_IMAGE) as socket:
+    async with remapping_engine(TEST_IMAGE) as socket:
         home = await run_worker("docker", container={"socket": socket, "network": "none"})
         attempt = await platform.assign(
             COMMAND,

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,12 +12,14 @@ _LOAD_SECONDS = 300.0
 
 
 @asynccontextmanager
-async def remapping_engine(home: Path, image: str) -> AsyncIterator[Path]:
+async def remapping_engine(image: str) -> AsyncIterator[Path]:
     """An engine that remaps users (`userns-remap`) and has this image of the machine's own engine; its socket.
 
     It makes no network. Needs root and the machine's engine. Raises RuntimeError with the engine's last words.
     """
-    home.mkdir(parents=True)
+    folder = tempfile.TemporaryDirectory(prefix="slipway-engine-", ignore_cleanup_errors=True)
+    home = Path(folder.name)
+    home.chmod(0o711)  # the remapped users reach their files below it
     socket, log = home / "docker.sock", home / "dockerd.log"
     places = ["--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "dockerd.pid"]
     apart = ["--bridge", "none", "--iptables=false", "--userns-remap", "default"]
@@ -36,6 +39,7 @@ async def remapping_engine(home: Path, image: str) -> AsyncIterator[Path]:
         with suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+        await asyncio.to_thread(folder.cleanup)
 
 
 async def _answers(socket: Path) -> bool:

@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import shutil
 import sys
+import sysconfig
 import uuid
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from slipway_runtime.errors import RuntimeUnavailable
@@ -72,18 +75,39 @@ class VenvPool:
     async def _create(self) -> Path:
         path = self._directory / uuid.uuid4().hex[:12]
         path.parent.mkdir(parents=True, exist_ok=True)
-        uv = Path(sys.executable).parent / "uv"
-        commands = [[sys.executable, "-m", "venv", str(path)]]
-        if uv.exists():
-            base = getattr(sys, "_base_executable", sys.executable)
-            commands.insert(0, [str(uv), "venv", "--quiet", "--seed", "--no-project", "--python", base, str(path)])
         problem = ""
-        for command in commands:
-            problem = await _run(command)
+        for commands in _ways(path):
+            for command in commands:
+                if problem := await _run(command):
+                    break
             if not problem:
                 return path
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         raise RuntimeUnavailable(f"no Python environment could be made for the attempt: {problem}")
+
+
+def _ways(path: Path) -> Iterator[list[list[str]]]:
+    """Commands that make an environment with pip, the fastest way first; none asks the network."""
+    uv = Path(sys.executable).parent / "uv"
+    folders = _wheel_folders()
+    if uv.exists() and folders:
+        base = getattr(sys, "_base_executable", sys.executable)
+        quiet = ["--quiet", "--offline"]
+        wheels = sorted({wheel.name.partition("-")[0] for folder in folders for wheel in folder.glob("*.whl")})
+        found = [word for folder in folders for word in ("--find-links", str(folder))]
+        yield [
+            [str(uv), "venv", *quiet, "--no-project", "--python", base, str(path)],
+            [str(uv), "pip", "install", *quiet, "--no-index", *found, "--python", str(path), *wheels],
+        ]
+    yield [[sys.executable, "-m", "venv", str(path)]]
+
+
+def _wheel_folders() -> list[Path]:
+    """Where Python has the wheels of pip; Debian keeps them apart."""
+    spec, debians = find_spec("ensurepip"), sysconfig.get_config_var("WHEEL_PKG_DIR")
+    places = [Path(spec.origin).with_name("_bundled")] if spec is not None and spec.origin else []
+    places += [Path(debians)] if debians else []
+    return [place for place in places if any(place.glob("pip-*.whl"))]
 
 
 async def _run(command: list[str]) -> str:

@@ -155,11 +155,12 @@ def _attempts_explained(verdict: Verdict, attempts: Sequence[Mapping[str, Any]],
 
 
 def _dispatched_soon(verdict: Verdict, attempts: Sequence[Mapping[str, Any]], weather: Weather) -> None:
-    """How long after it answers again the next execution is dispatched.
+    """How long after it answers again something moves, a start or an end, and a free slot of the worker is filled.
 
-    Only where no other blow came between, and where the worker had a free slot: else an end is waited for.
+    Only where no other blow came between.
     """
     dispatched = sorted(row["created_at"].timestamp() for row in attempts)
+    ended = sorted(row["ended_at"].timestamp() for row in attempts if row["ended_at"] is not None)
     for struck in weather.struck:
         back_at = struck.back_at
         if struck.blow.victim in MACHINE or not back_at:
@@ -167,9 +168,10 @@ def _dispatched_soon(verdict: Verdict, attempts: Sequence[Mapping[str, Any]], we
         following = next((at for at in dispatched if at >= back_at), None)
         if following is None or _disturbed(struck, following, weather):
             continue
-        if sum(_held(row, back_at) for row in attempts) < SLOTS:
-            at = f"{struck.blow.victim} at {struck.at - weather.began_at.timestamp():.1f} s"
-            verdict.takeovers[at] = following - back_at
+        end = next((at for at in ended if at > back_at), following)
+        free_at = back_at if sum(_held(row, back_at) for row in attempts) < SLOTS else end
+        took = max(min(following, end) - back_at, following - free_at)
+        verdict.takeovers[f"{struck.blow.victim} at {struck.at - weather.began_at.timestamp():.1f} s"] = took
 
 
 def _held(attempt: Mapping[str, Any], at: float) -> bool:

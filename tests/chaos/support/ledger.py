@@ -43,9 +43,8 @@ def add_to_page(page: Path, kind: str, seed: int, counts: Mapping[str, int], fig
     kinds = _totals(section)
     known = kinds.setdefault(kind, {"runs": 0, "counts": {}})
     known["runs"] += 1
-    sums = known["counts"]
-    for name, count in counts.items():
-        sums[name] = sums.get(name, 0) + count
+    before = known["counts"]
+    known["counts"] = {name: before.get(name, 0) + count for name, count in counts.items()}
     known["last"] = f"{_now()}, commit {_commit()}, seed {seed}: {' '.join(figures)}"
     page.write_text(f"{before}{START}\n{_section(kinds)}\n{END}{after}")
 
@@ -60,7 +59,7 @@ def _totals(section: str) -> dict[str, Any]:
 
 def _section(kinds: Mapping[str, Any]) -> str:
     lines = [
-        f"{_TOTALS}{json.dumps(kinds, sort_keys=True)} -->",
+        f"{_TOTALS}{json.dumps(kinds)} -->",
         "",
         "| what | runs | counted in all runs |",
         "|---|---|---|",

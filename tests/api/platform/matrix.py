@@ -404,5 +404,13 @@ OPEN = frozenset(
 )
 """Routes that answer anybody."""
 
-ADMINISTRATORS = frozenset({"GET /admin/", "GET /admin/targets/", "GET /api/v1/admin/health/"})
+ADMINISTRATORS = frozenset(
+    {
+        "GET /admin/",
+        "GET /admin/targets/",
+        "GET /admin/targets/{target_id}/",
+        "GET /api/v1/admin/health/",
+        "GET /api/v1/deployment-targets/{target_id}",
+    }
+)
 """Routes that do not exist for anybody else."""

@@ -43,8 +43,8 @@ def add_to_page(page: Path, kind: str, seed: int, counts: Mapping[str, int], fig
     kinds = _totals(section)
     known = kinds.setdefault(kind, {"runs": 0, "counts": {}})
     known["runs"] += 1
-    before = known["counts"]
-    known["counts"] = {name: before.get(name, 0) + count for name, count in counts.items()}
+    sums = known["counts"]
+    known["counts"] = {name: sums.get(name, 0) + count for name, count in counts.items()}
     known["last"] = f"{_now()}, commit {_commit()}, seed {seed}: {' '.join(figures)}"
     page.write_text(f"{before}{START}\n{_section(kinds)}\n{END}{after}")
 

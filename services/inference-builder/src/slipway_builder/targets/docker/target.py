@@ -301,7 +301,7 @@ def _trouble(
         return Problem.CRASH_LOOP, f"The server ends again and again{code}."
     seconds = (datetime.now(UTC) - _time_of(state["StartedAt"], datetime.now(UTC))).total_seconds()
     if seconds > _QUIET_SECONDS:
-        return Problem.PROBE_FAILING, f"The server runs, but takes no connections on port {labels[PORT]}."
+        return Problem.PROBE_FAILING, f"The server runs, but takes no connections yet on port {labels[PORT]}."
     return None, ""
 
 

@@ -317,7 +317,7 @@ class ProcessTarget:
                 port = endpoint.revision.spec.port
                 problem = Problem.PROBE_FAILING
                 detail = (
-                    f"The server runs, but takes no connections. On this target it must listen on the port that "
+                    f"The server runs, but takes no connections yet. On this target it must listen on the port that "
                     f"VALOHAI_PORT names; a {port} in its command is replaced."
                 )
             if problem is not None and lines:

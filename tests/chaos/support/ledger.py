@@ -45,7 +45,7 @@ def add_to_page(page: Path, kind: str, seed: int, counts: Mapping[str, int], fig
     known["runs"] += 1
     sums = known["counts"]
     known["counts"] = {name: sums.get(name, 0) + count for name, count in counts.items()}
-    known["last"] = f"{_now()}, commit {_commit()}, seed {seed}: {' '.join(figures)}"
+    known["last"] = ": ".join([f"{_now()}, commit {_commit()}, seed {seed}", *([" ".join(figures)] if figures else [])])
     page.write_text(f"{before}{START}\n{_section(kinds)}\n{END}{after}")
 
 

@@ -229,7 +229,7 @@ async def test_administrators_add_change_test_and_remove_targets(lab, browser, e
     planned = await browser.send(root, f"{root}clean-up/")
     assert "inference/old@sha256:1" in planned.text
     assert "Delete them" in planned.text
-    assert "Deleted 1 images" in (await browser.send(root, f"{root}clean-up/", delete="1")).text
+    assert "Images deleted: 1 (1 are needed)" in (await browser.send(root, f"{root}clean-up/", delete="1")).text
     saved = await browser.send(root, public_url="https://south.test", settings=settings, kubeconfig="new")
     assert saved.status_code == 303
     assert lab.builder.target_changes[-1].settings["cluster"] == {"namespace": "endpoints", "kubeconfig": "new\n"}

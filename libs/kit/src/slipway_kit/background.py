@@ -12,7 +12,7 @@ from slipway_kit.metrics import ServiceMetrics
 
 _LOG = get_logger()
 _FIRST_PAUSE = 0.2
-_LONGEST_PAUSE = 3.0  # after an outage of a neighbour, however long, work goes on within seconds
+_LONGEST_PAUSE = 2.0  # after an outage of a neighbour, however long, work goes on within seconds
 _HEALTHY_AFTER = 10.0
 
 

@@ -21,7 +21,7 @@ _HELD_SECONDS: Final = 20.0
 _GATHER_SECONDS: Final = 0.002
 _DISK_SECONDS: Final = 1.0
 _FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 3.0
+_LONGEST_PAUSE: Final = 2.0
 
 
 class WorkerAgent:

@@ -18,7 +18,7 @@ from slipway_testing.forwarding import Forwarding
 from slipway_testing.kubernetes.cluster import Cluster
 from slipway_testing.kubernetes.fixtures import Kubectl
 from slipway_testing.kubernetes.ingress import PORT
-from slipway_testing.pods import pod_project
+from slipway_testing.pods import pod_project, small_project
 from slipway_testing.registries import Registry
 from slipway_testing.wire import Wire, request
 from tests.api.builder.harness import RunningBuilder, Start, plain_logs, start, template_database
@@ -63,10 +63,10 @@ class Site:
         """Of a version or an alias."""
         return f"/acme/iris/main/{name}/greet"
 
-    async def version(self, word: str) -> dict[str, str]:
+    async def version(self, word: str, commit: str = "pods") -> dict[str, str]:
         """A version that serves."""
         command = f"python3 server.py 8000 {word}"
-        made = await self.builder.version(self.deployment_id, commit="pods", image=self.image, command=command)
+        made = await self.builder.version(self.deployment_id, commit=commit, image=self.image, command=command)
         await self.builder.until(made["id"], "AVAILABLE", READY_SECONDS)
         return made
 
@@ -74,8 +74,8 @@ class Site:
         """Point `production` at a version."""
         called = time.monotonic()
         body = AliasMove(version_id=UUID(version["id"]))
-        await self.builder.call("PUT", f"deployments/{self.deployment_id}/aliases/production", body)
-        return Move(called, time.monotonic(), version["name"])
+        moved = await self.builder.call("PUT", f"deployments/{self.deployment_id}/aliases/production", body)
+        return Move(called, time.monotonic(), version["name"], moved["confirmed_ms"] / 1000)
 
     async def get(self, path: str, key: str | None = None, **headers: str) -> httpx.Response:
         """With the deployment's key unless another one is given, `""` = none."""
@@ -109,6 +109,7 @@ async def site_of(start: Start, routers: Routers, registry: Registry) -> AsyncIt
     target = target_of(routers.kubectl, routers.namespace, registry, ("append",))
     async with start(target=target) as builder:
         builder.gateway.add_commit("pods", pod_project())
+        builder.gateway.add_commit("small", small_project())
         deployment = await builder.deployment()
         async with (
             Forwarding(routers.client_address, int(builder.url.rpartition(":")[2].rstrip("/"))) as way,
@@ -199,7 +200,7 @@ async def test_aliases_move_under_load_and_killed_routers_come_back_with_the_tru
     start: Start, routers: Routers, inference_registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with site_of(start, routers, inference_registry) as site:
-        versions = [await site.version("one"), await site.version("two")]
+        versions = [await site.version("one", "small"), await site.version("two", "small")]
         await site.move(versions[0])
         await asyncio.to_thread(routers.open, "ingress")
         await site.until(site.path("production"), 200)

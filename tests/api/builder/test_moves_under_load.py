@@ -10,7 +10,7 @@ import pytest
 
 from slipway_schemas.inference.versions import AliasMove
 from slipway_testing.alias_moves import Move, requests_at
-from slipway_testing.pods import pod_project
+from slipway_testing.pods import small_project
 from tests.api.builder.harness import Start
 from tests.cluster.test_inference import new_key, router
 
@@ -27,11 +27,11 @@ PATH = "/acme/iris/main/production/greet"
 
 async def test_moves_reach_all_requests(start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with start() as builder, router(builder, tmp_path / "router") as client:
-        builder.gateway.add_commit("pods", pod_project())
+        builder.gateway.add_commit("small", small_project())
         deployment = await builder.deployment()
         key, versions = await new_key(builder, deployment), []
         for word in ("one", "two"):
-            made = await builder.version(deployment, commit="pods", command=f"python3 server.py $VALOHAI_PORT {word}")
+            made = await builder.version(deployment, commit="small", command=f"python3 server.py $VALOHAI_PORT {word}")
             await builder.until(made["id"], "AVAILABLE")
             versions.append(made)
 
@@ -39,8 +39,8 @@ async def test_moves_reach_all_requests(start: Start, tmp_path: Path, capsys: py
             version = versions[number % 2]
             called = time.monotonic()
             body = AliasMove(version_id=UUID(version["id"]))
-            await builder.call("PUT", f"deployments/{deployment}/aliases/production", body)
-            return Move(called, time.monotonic(), version["name"])
+            moved = await builder.call("PUT", f"deployments/{deployment}/aliases/production", body)
+            return Move(called, time.monotonic(), version["name"], moved["confirmed_ms"] / 1000)
 
         await move(1)
         moves = []

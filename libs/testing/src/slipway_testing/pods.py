@@ -26,6 +26,29 @@ asyncio.run(main())
 """
 
 
+_SMALL_SERVER = """
+import asyncio, sys
+ANSWER = b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok"
+class Server(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport, self.rest = transport, b""
+    def data_received(self, data):
+        *heads, self.rest = (self.rest + data).split(b"\\r\\n\\r\\n")
+        if heads:
+            self.transport.write(ANSWER * len(heads))
+async def main():
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(Server, "0.0.0.0", int(sys.argv[1]), backlog=1024) as server:
+        await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def small_project() -> dict[str, str]:
+    """Files of a commit whose `python3 server.py <port>` takes next to no CPU time, for what measures others."""
+    return {"server.py": _SMALL_SERVER}
+
+
 def pod_project() -> dict[str, str]:
     """Files of a commit whose `python3 server.py <port> <name>` is such a server; Python alone is enough for it."""
     return {"server.py": _SERVER, "pods.py": Path(__file__).read_text()}

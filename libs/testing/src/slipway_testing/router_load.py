@@ -3,6 +3,7 @@
 Half of them go over kept connections, half over one of their own. Says `running` when all kept ones are open, goes on
 until its standard input ends, and prints one JSON document: how many requests were sent, in how many moments it was
 behind, failures, and for every answer when it was asked for, when it was read (monotonic seconds) and its version.
+This is for machines without Go; `router_load.go` does the same.
 """
 
 import asyncio
@@ -42,13 +43,14 @@ class _Client(asyncio.Protocol):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(error or ConnectionError("closed without an answer"))
 
-    async def ask(self, request: bytes) -> bytes:
-        """Send a request and return the head of its answer."""
+    async def ask(self, request: bytes) -> tuple[float, bytes]:
+        """Send a request and return when that was, and the head of its answer."""
         self._data = b""
         self._waiting = asyncio.get_running_loop().create_future()
+        sent = time.monotonic()
         self.transport.write(request)
         async with asyncio.timeout(_ANSWER_SECONDS):
-            return await self._waiting
+            return sent, await self._waiting
 
 
 class _Load:
@@ -64,9 +66,8 @@ class _Load:
             self._kept.put_nowait(await self._connect())
 
     async def one(self, number: int) -> None:
-        began = time.monotonic()
         try:
-            head = await (self._on_kept() if number % 2 else self._on_new())
+            sent, head = await (self._on_kept() if number % 2 else self._on_new())
         except (OSError, TimeoutError) as error:
             self.failures.append(repr(error))
             return
@@ -74,16 +75,16 @@ class _Load:
         if b" 200 " not in head[:16] or found is None:
             self.failures.append(head[:60].decode("latin-1"))
             return
-        self.answers.append((began, time.monotonic(), found[1].decode()))
+        self.answers.append((sent, time.monotonic(), found[1].decode()))
 
-    async def _on_kept(self) -> bytes:
+    async def _on_kept(self) -> tuple[float, bytes]:
         client = await self._kept.get()
         try:
             return await client.ask(self._request)
         finally:
             self._kept.put_nowait(client if not client.transport.is_closing() else await self._connect())
 
-    async def _on_new(self) -> bytes:
+    async def _on_new(self) -> tuple[float, bytes]:
         client = await self._connect()
         try:
             return await client.ask(self._request)

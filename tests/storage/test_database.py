@@ -85,6 +85,20 @@ async def test_reads_cannot_write_and_units_do_not_nest(shop: Database) -> None:
     assert await count(shop) == 1
 
 
+async def test_statements_commit_one_by_one(shop: Database) -> None:
+    with pytest.raises(DBAPIError):  # noqa: PT012
+        async with shop.statements() as session:
+            assert transaction_open.get()
+            await session.execute(text("INSERT INTO item (id, name) VALUES (1, 'a')"))
+            await session.execute(text("SELECT 1 / 0"))
+    assert await count(shop) == 1
+    with pytest.raises(RuntimeError, match="undone"):  # noqa: PT012 - the pool's connections are as before
+        async with shop.transaction() as session:
+            await session.execute(text("INSERT INTO item (id, name) VALUES (2, 'b')"))
+            raise RuntimeError("undone")
+    assert await count(shop) == 1
+
+
 async def test_release_allows_a_call_before_the_block_ends(shop: Database) -> None:
     async with shop.read() as session:
         await session.execute(text("SELECT 1"))

@@ -68,21 +68,15 @@ def served(version: UUID, *, ready: bool = True, name: str = "greet") -> ServedE
     )
 
 
-def routes(pointers: list[Pointer], endpoints: list[ServedEndpoint]) -> dict[str, Route]:
-    found = routes_of(
-        BASE,
-        DEPLOYMENT,
-        public=False,
-        versions=[(FIRST, "v1"), (SECOND, "v2")],
-        pointers=pointers,
-        endpoints=endpoints,
-    )
+def routes(aliases: list[Pointer], endpoints: list[ServedEndpoint]) -> dict[str, Route]:
+    """With two versions, `v1` and `v2`."""
+    versions = [Pointer("v1", FIRST), Pointer("v2", SECOND)]
+    found = routes_of(BASE, DEPLOYMENT, public=False, pointers=[*versions, *aliases], endpoints=endpoints)
     return {one.prefix: one for one in found}
 
 
 def test_versions_and_aliases_have_routes_of_their_own() -> None:
-    pointers = [Pointer("v1", FIRST), Pointer("v2", SECOND), Pointer("production", SECOND, alias=True)]
-    found = routes(pointers, [served(FIRST), served(SECOND)])
+    found = routes([Pointer("production", SECOND, alias=True)], [served(FIRST), served(SECOND)])
     assert set(found) == {f"{BASE}/v1/greet", f"{BASE}/v2/greet", f"{BASE}/production/greet"}
     assert [one.port for one in found[f"{BASE}/production/greet"].backends] == [7002]
     assert found[f"{BASE}/production/greet"].alias == "production"
@@ -90,13 +84,13 @@ def test_versions_and_aliases_have_routes_of_their_own() -> None:
 
 
 def test_an_endpoint_that_does_not_serve_has_a_route_that_says_why() -> None:
-    (route,) = routes([Pointer("v1", FIRST)], [served(FIRST, ready=False)]).values()
+    (route,) = routes([], [served(FIRST, ready=False)]).values()
     assert (route.backends, route.detail) == ((), "0% - Deploying")
 
 
 def test_a_canary_shares_where_it_serves() -> None:
     pointer = Pointer("production", FIRST, True, SECOND, 20)
-    (route,) = routes([pointer], [served(FIRST), served(SECOND)]).values()
+    route = routes([pointer], [served(FIRST), served(SECOND)])[f"{BASE}/production/greet"]
     assert [(one.version, one.weight) for one in route.backends] == [("v1", 80), ("v2", 20)]
-    (route,) = routes([pointer], [served(FIRST), served(SECOND, ready=False)]).values()
+    route = routes([pointer], [served(FIRST), served(SECOND, ready=False)])[f"{BASE}/production/greet"]
     assert [(one.version, one.weight) for one in route.backends] == [("v1", 100)]

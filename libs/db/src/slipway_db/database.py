@@ -99,6 +99,9 @@ class Database:
         self.schema = schema
         self.engine = engine_for(url, schema=schema, application=f"slipway-{schema}", pool_size=pool_size)
         self._session = async_sessionmaker(self.engine, expire_on_commit=False, close_resets_only=False)
+        self._single = async_sessionmaker(
+            self.engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False, close_resets_only=False
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -116,6 +119,16 @@ class Database:
         with _marked_open(), _failures_told():
             async with self._session() as session:
                 await session.connection(execution_options={"postgresql_readonly": True})
+                yield session
+
+    @asynccontextmanager
+    async def statements(self) -> AsyncIterator[AsyncSession]:
+        """Open a unit of work in which each statement is a transaction of its own.
+
+        One statement takes one round trip instead of three: for what is asked often and needs no more than one.
+        """
+        with _marked_open(), _failures_told():
+            async with self._single() as session:
                 yield session
 
     async def close(self) -> None:

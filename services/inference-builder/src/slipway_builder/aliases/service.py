@@ -1,5 +1,6 @@
 """Use cases of aliases: move, go back, delete."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -7,10 +8,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_builder.aliases.store import AliasStore
-from slipway_builder.deployments.service import DeploymentService
 from slipway_builder.deployments.store import DeploymentStore
 from slipway_builder.endpoints.service import EndpointService
-from slipway_builder.endpoints.store import EndpointStore
+from slipway_builder.endpoints.store import EndpointState, EndpointStore
+from slipway_builder.routing.service import RoutingService
 from slipway_builder.versions.store import VersionStore
 from slipway_kit.errors import Conflict, Invalid, NotFound
 from slipway_schemas.inference.statuses import EndpointStatus
@@ -35,6 +36,7 @@ class AliasService:
         self._session = session
         self._store = AliasStore(session)
         self._deployments = DeploymentStore(session)
+        self._routing = RoutingService(session)
 
     async def move(self, deployment_id: UUID, name: str, wanted: AliasMove, mover: Mover) -> tuple[AliasMoved, UUID]:
         """Point an alias at a version; returns what happened and the target whose routers have to follow.
@@ -42,13 +44,14 @@ class AliasService:
         Raises `NotFound`, `Invalid`, `Conflict`: `not_ready` when a version does not serve yet, `unique` when a
         version has the name.
         """
-        await self._deployments.lock(deployment_id)
-        deployment = await DeploymentService(self._session).get(deployment_id)
-        await self._check(deployment_id, wanted)
+        deployment = await self._deployments.lock(deployment_id)
+        if deployment is None or deployment.deleted:
+            raise NotFound(f"There is no deployment {deployment_id}.")
+        states = await self._check(deployment_id, wanted)
         known = await self._store.get(deployment_id, name)
         if known is not None and known.stands_as(wanted):
             # Said again, as by a caller whose first answer was lost: it is one move.
-            revision = await EndpointService(self._session).refresh(deployment_id)
+            revision = await self._routing.publish(deployment, states)
             return AliasMoved(
                 id=known.id,
                 name=name,
@@ -71,7 +74,7 @@ class AliasService:
             name,
             wanted.model_dump(exclude={"reason"}),
         )
-        revision = await EndpointService(self._session).refresh(deployment_id)
+        revision = await self._routing.publish(deployment, states)
         previous = known.version_id if known else None
         await self._store.add_move(
             {
@@ -131,7 +134,8 @@ class AliasService:
             }
         )
 
-    async def _check(self, deployment_id: UUID, wanted: AliasMove) -> None:
+    async def _check(self, deployment_id: UUID, wanted: AliasMove) -> list[EndpointState]:
+        """Raise when the alias cannot point there; returns the deployment's endpoints."""
         canary = wanted.canary_version_id
         if (canary is None) != (wanted.canary_percent == 0):
             raise Invalid(
@@ -139,7 +143,7 @@ class AliasService:
             )
         states = await EndpointStore(self._session).states(deployment_id)
         for field, version_id in (("version_id", wanted.version_id), ("canary_version_id", canary)):
-            if version_id is None:
+            if version_id is None or _serves(states, version_id):
                 continue
             version = await VersionStore(self._session).get(version_id)
             if version is None or version.deployment_id != deployment_id:
@@ -157,3 +161,12 @@ class AliasService:
                 raise Conflict(
                     f"Version {version.name} is not ready, so the alias stays where it is. {why}", code=NOT_READY
                 )
+        return states
+
+
+def _serves(states: Sequence[EndpointState], version_id: UUID) -> bool:
+    """Whether all endpoints of a version do, as is the case with nearly every move."""
+    own = [one for one in states if one.version_id == version_id]
+    return bool(own) and all(
+        one.facts.enabled and one.facts.ready and one.status is EndpointStatus.AVAILABLE for one in own
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import Select, delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_builder.deployments.tables import DeploymentNameRow, DeploymentRow
@@ -14,7 +14,7 @@ from slipway_schemas.inference.versions import DeploymentDraft
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A deployment that is not deleted."""
+    """A deployment."""
 
     id: UUID
     project_id: UUID
@@ -23,6 +23,7 @@ class Deployment:
     target_id: UUID
     enabled: bool
     public: bool
+    deleted: bool
 
 
 class DeploymentStore:
@@ -31,18 +32,20 @@ class DeploymentStore:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def lock(self, deployment_id: UUID) -> None:
-        """Hold the deployment until the transaction ends: its changes happen one after the other."""
-        statement = select(DeploymentRow.id).where(DeploymentRow.id == deployment_id).with_for_update()
-        await self._session.execute(statement)
+    async def lock(self, deployment_id: UUID) -> Deployment | None:
+        """Hold the deployment until the transaction ends: its changes happen one after the other.
+
+        Returns it as it is now, a deleted one too.
+        """
+        statement = select(DeploymentRow).where(DeploymentRow.id == deployment_id).with_for_update()
+        return await self._first(statement)
 
     async def get(self, deployment_id: UUID, *, deleted: bool = False) -> Deployment | None:
         """Return a deployment, a deleted one only if asked for."""
         statement = select(DeploymentRow).where(DeploymentRow.id == deployment_id)
         if not deleted:
             statement = statement.where(DeploymentRow.deleted_at.is_(None))
-        row = await self._session.scalar(statement)
-        return None if row is None else _deployment(row)
+        return await self._first(statement)
 
     async def insert(self, draft: DeploymentDraft, target_id: UUID) -> None:
         """Add a deployment. Raises IntegrityError when its name is taken."""
@@ -98,6 +101,10 @@ class DeploymentStore:
         )
         return kind
 
+    async def _first(self, statement: Select[DeploymentRow]) -> Deployment | None:
+        row = await self._session.scalar(statement.execution_options(populate_existing=True))
+        return None if row is None else _deployment(row)
+
 
 def _deployment(row: DeploymentRow) -> Deployment:
     return Deployment(
@@ -108,4 +115,5 @@ def _deployment(row: DeploymentRow) -> Deployment:
         target_id=row.target_id,
         enabled=row.enabled,
         public=row.public,
+        deleted=row.deleted_at is not None,
     )

@@ -41,8 +41,11 @@ class EndpointService:
         """Bring a deployment's endpoints and routes in line with its rows; returns the revision of the table.
 
         Takes the deployment's lock first: of two that refresh, the second one sees all that the first one did.
+        Raises `NotFound`.
         """
-        await DeploymentStore(self._session).lock(deployment_id)
+        deployment = await DeploymentStore(self._session).lock(deployment_id)
+        if deployment is None:
+            raise NotFound(f"There is no deployment {deployment_id}.")
         if await self._store.settle(deployment_id):
             await notify(self._session, ENDPOINTS)
         states = await self._store.states(deployment_id)
@@ -50,4 +53,4 @@ class EndpointService:
             judgement = judge(state.facts)
             if (judgement.status, judgement.detail) != (state.status, state.status_detail):
                 await self._store.judged(state.id, judgement)
-        return await RoutingService(self._session).publish(deployment_id, states)
+        return await RoutingService(self._session).publish(deployment, states)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Request, Security
+from fastapi import APIRouter, Depends, Request, Response, Security
 
 from slipway_builder.context import Services
 from slipway_kit.auth import BEARER, bearer_token
@@ -33,12 +33,13 @@ async def _sync(request: Request, _token: Annotated[str, Depends(_admitted)]) ->
     return await _read_body(request)
 
 
-@router.post("/sync", openapi_extra=_BODY)
+@router.post("/sync", openapi_extra=_BODY, response_model=TableChanges)
 async def sync(
     token: Annotated[str, Depends(_admitted)],
     body: Annotated[RouterSync, Depends(_sync)],
     request: Request,
     services: Services,
-) -> TableChanges:
+) -> Response:
     """Say what a router has; answered at once when it is behind, else when there is something new."""
-    return await services.desk.sync(token, body, stopping_event(request))
+    document = await services.desk.sync(token, body, stopping_event(request))
+    return Response(document, media_type="application/json")

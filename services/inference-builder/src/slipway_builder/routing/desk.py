@@ -8,12 +8,12 @@ from uuid import UUID
 from slipway_builder.channels import ROUTERS, ROUTES
 from slipway_builder.keys.store import KeyStore
 from slipway_builder.observe.store import CountStore
-from slipway_builder.routing.store import RoutingStore
+from slipway_builder.routing.store import Published, RoutingStore
 from slipway_builder.targets.store import TargetStore
-from slipway_db import Database, Doorbell, notify
+from slipway_db import Database, Doorbell
 from slipway_kit.clock import Clock
 from slipway_kit.errors import Unauthorized
-from slipway_schemas.inference.routing import RouterSync, TableChanges
+from slipway_schemas.inference.routing import ROUTING_VERSION, RouterSync
 from slipway_schemas.inference.versions import AliasMoved
 
 HOLD_SECONDS = 5.0
@@ -32,12 +32,14 @@ class RoutingDesk:
 
     async def admit(self, token: str) -> None:
         """Raise `Unauthorized` for a token that is not the one of any target's routers."""
-        async with self._db.read() as session:
+        async with self._db.statements() as session:
             if not await TargetStore(session).knows_router_token(hashlib.sha256(token.encode()).hexdigest()):
                 raise Unauthorized("This token is not the one of any target's routers.")
 
-    async def sync(self, token: str, request: RouterSync, stopping: asyncio.Event) -> TableChanges:
+    async def sync(self, token: str, request: RouterSync, stopping: asyncio.Event) -> bytes:
         """Answer at once when the router is behind, else when there is something new or the wait is over.
+
+        The answer is `TableChanges` in JSON: its parts come from the database as such.
 
         Raises `Unauthorized` for a token that is not the target's.
         """
@@ -52,7 +54,7 @@ class RoutingDesk:
                 changes = await self._changes(request)
                 left = until - loop.time()
                 if changes.revision != request.applied_revision or left <= 0 or stopping.is_set():
-                    return changes
+                    return _document(changes)
                 waiting = [asyncio.create_task(rung.wait()), asyncio.create_task(stopping.wait())]
                 try:
                     await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -77,7 +79,7 @@ class RoutingDesk:
         try:
             while True:
                 rung.clear()
-                async with self._db.read() as session:
+                async with self._db.statements() as session:
                     done, behind = await RoutingStore(session).confirmations(target_id, revision, ALIVE_SECONDS)
                 left = CONFIRM_SECONDS - (loop.time() - began)
                 if not behind or left <= 0:
@@ -92,24 +94,30 @@ class RoutingDesk:
 
     async def _note(self, token: str, request: RouterSync) -> None:
         token_hash = hashlib.sha256(token.encode()).hexdigest()
-        async with self._db.transaction() as session:
-            if not await TargetStore(session).of_router_token(token_hash, request.target_id):
-                raise Unauthorized("This token is not the one of the target's routers.")
+        async with self._db.statements() as session:
             store = RoutingStore(session)
-            if await store.seen(request.target_id, request.router_id, request.applied_revision):
-                await notify(session, ROUTERS)
+            if not await store.seen(request.target_id, token_hash, request.router_id, request.applied_revision):
+                raise Unauthorized("This token is not the one of the target's routers.")
+        if not (request.counts or request.key_uses):
+            return
+        async with self._db.transaction() as session:
             await CountStore(session).add(request.target_id, request.counts, self._clock.now())
             await KeyStore(session).used(request.key_uses)
 
-    async def _changes(self, request: RouterSync) -> TableChanges:
-        async with self._db.read() as session:
-            store = RoutingStore(session)
-            revision = await store.revision(request.target_id)
-            if revision is None:
-                raise Unauthorized("The target of this router was deleted.")
-            if revision == request.applied_revision:
-                return TableChanges(revision=revision)
-            return await store.changes(request.target_id, request.applied_revision, revision)
+    async def _changes(self, request: RouterSync) -> Published:
+        async with self._db.statements() as session:
+            changes = await RoutingStore(session).changes(request.target_id, request.applied_revision)
+        if changes is None:
+            raise Unauthorized("The target of this router was deleted.")
+        return changes
+
+
+def _document(changes: Published) -> bytes:
+    complete = "true" if changes.complete else "false"
+    return (
+        f'{{"v":{ROUTING_VERSION},"revision":{changes.revision},"complete":{complete},'
+        f'"routes":{changes.routes},"keys":{changes.keys}}}'
+    ).encode()
 
 
 def _with_confirmation(moved: AliasMoved, done: Sequence[str], behind: Sequence[str], seconds: float) -> AliasMoved:

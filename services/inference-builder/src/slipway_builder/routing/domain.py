@@ -36,7 +36,6 @@ def routes_of(
     deployment_id: UUID,
     *,
     public: bool,
-    versions: Sequence[tuple[UUID, str]],
     pointers: Sequence[Pointer],
     endpoints: Sequence[ServedEndpoint],
 ) -> list[Route]:
@@ -45,7 +44,7 @@ def routes_of(
     An endpoint that does not serve has a route without backends, so that callers learn why. A canary takes part only
     where it serves; where the main version of an alias lacks the endpoint there is no route.
     """
-    names = dict(versions)
+    names = {one.version_id: one.name for one in pointers if not one.alias}
     by_key = {(one.version_id, one.name): one for one in endpoints}
 
     def backend(version_id: UUID | None, endpoint: str, weight: int) -> Backend | None:

@@ -1,5 +1,6 @@
 """SQL of routing tables and routers."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,43 +10,71 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from slipway_builder.channels import ROUTERS, ROUTES
+from slipway_builder.routing.domain import Pointer
 from slipway_builder.routing.tables import RouteKeyRow, RouteRow
 from slipway_builder.targets.tables import TargetRow
-from slipway_schemas.inference.routing import Route, RouteKey, TableChanges
+from slipway_schemas.inference.routing import Route, RouteKey
 
 _NEXT = text("UPDATE targets SET routing_revision = routing_revision + 1 WHERE id = :id RETURNING routing_revision")
-_SEEN = text("""
-INSERT INTO routers (target_id, router_id, applied_revision, seen_at) VALUES (:target, :router, :revision, now())
-ON CONFLICT (target_id, router_id) DO UPDATE SET applied_revision = excluded.applied_revision, seen_at = now()
-WHERE routers.applied_revision <> excluded.applied_revision OR routers.seen_at < now() - interval '2 seconds'
+_PUT_ROUTES = text(f"""
+WITH next AS (
+    {_NEXT.text}
+), put AS (
+    INSERT INTO routes (target_id, prefix, deployment_id, document, revision, removed)
+    SELECT CAST(:id AS uuid), one ->> 'prefix', CAST(one ->> 'deployment_id' AS uuid), one, routing_revision,
+        CAST(one ->> 'removed' AS boolean)
+    FROM next, jsonb_array_elements(CAST(:documents AS jsonb)) AS one
+    ON CONFLICT (target_id, prefix) DO UPDATE SET deployment_id = excluded.deployment_id,
+        document = excluded.document, revision = excluded.revision, removed = excluded.removed
+)
+SELECT routing_revision, pg_notify('{ROUTES}', '') FROM next
+""")  # noqa: S608 - fixed text
+
+_SEEN = text(f"""
+WITH ours AS (
+    SELECT id FROM targets WHERE id = :target AND router_token_hash = :token_hash AND deleted_at IS NULL
+), noted AS (
+    INSERT INTO routers (target_id, router_id, applied_revision, seen_at)
+    SELECT id, CAST(:router AS text), CAST(:revision AS bigint), now() FROM ours
+    ON CONFLICT (target_id, router_id) DO UPDATE SET applied_revision = excluded.applied_revision, seen_at = now()
+    WHERE routers.applied_revision <> excluded.applied_revision OR routers.seen_at < now() - interval '2 seconds'
+    RETURNING router_id
+)
+SELECT EXISTS (SELECT FROM ours), (SELECT count(pg_notify('{ROUTERS}', '')) FROM noted),
+    set_config('synchronous_commit', 'off', true)
+""")  # noqa: S608 - fixed text
+"""A router says it again within seconds, so nobody waits for the disk."""
+
+_POINTERS = text("""
+SELECT name, id, false, NULL, 0, true FROM versions WHERE deployment_id = :deployment AND deleted_at IS NULL
+UNION ALL
+SELECT name, version_id, true, canary_version_id, canary_percent, sticky FROM aliases WHERE deployment_id = :deployment
 """)
-_ALIASES = text("""
-SELECT name, version_id, canary_version_id, canary_percent, sticky FROM aliases WHERE deployment_id = :deployment
-""")
-_VERSIONS = text("SELECT id, name FROM versions WHERE deployment_id = :deployment AND deleted_at IS NULL")
 _BEHIND = text("""
 SELECT router_id, applied_revision < :revision AS behind FROM routers
 WHERE target_id = :target AND seen_at > now() - make_interval(secs => :seconds)
 """)
 
+_COMPLETE, _CHANGED = (
+    text(f"""
+SELECT t.routing_revision,
+    CAST((SELECT json_agg(document ORDER BY revision) FROM routes WHERE target_id = t.id AND {which}) AS text),
+    CAST((SELECT json_agg(document ORDER BY revision) FROM route_keys WHERE target_id = t.id AND {which}) AS text)
+FROM targets t WHERE t.id = :target
+""")  # noqa: S608 - fixed text
+    for which in ("NOT removed", "revision > :applied")
+)
+
 
 @dataclass(frozen=True, slots=True)
-class NamedVersion:
-    """A version and its name."""
+class Published:
+    """A target's table, or what changed in it: routes and keys as JSON lists of their documents."""
 
-    id: UUID
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class AliasTarget:
-    """Where an alias points."""
-
-    name: str
-    version_id: UUID
-    canary_version_id: UUID | None
-    canary_percent: int
-    sticky: bool
+    revision: int
+    complete: bool
+    routes: str
+    keys: str
 
 
 class RoutingStore:
@@ -54,15 +83,9 @@ class RoutingStore:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def versions(self, deployment_id: UUID) -> list[NamedVersion]:
-        """The versions that have URLs."""
-        rows = await self._session.execute(_VERSIONS, {"deployment": deployment_id})
-        return [NamedVersion(row.id, row.name) for row in rows]
-
-    async def aliases(self, deployment_id: UUID) -> list[AliasTarget]:
-        """The aliases of a deployment."""
-        rows = await self._session.execute(_ALIASES, {"deployment": deployment_id})
-        return [AliasTarget(*row) for row in rows]
+    async def pointers(self, deployment_id: UUID) -> list[Pointer]:
+        """The versions that have URLs, and the aliases, of a deployment."""
+        return [Pointer(*row) for row in await self._session.execute(_POINTERS, {"deployment": deployment_id})]
 
     async def routes(self, deployment_id: UUID) -> Mapping[str, Mapping[str, Any]]:
         """The published routes of a deployment that are not removed, by prefix."""
@@ -82,62 +105,31 @@ class RoutingStore:
         """Take the next revision; the row lock holds until the transaction ends, so revisions commit in order."""
         return int((await self._session.execute(_NEXT, {"id": target_id})).scalar_one())
 
-    async def put_routes(self, target_id: UUID, revision: int, routes: Sequence[Route]) -> None:
-        """Write routes as of a revision."""
-        await self._session.execute(
-            _replacing(RouteRow, ["target_id", "prefix"]),
-            [
-                {
-                    "target_id": target_id,
-                    "prefix": one.prefix,
-                    "deployment_id": one.deployment_id,
-                    "document": one.model_dump(mode="json"),
-                    "revision": revision,
-                    "removed": one.removed,
-                }
-                for one in routes
-            ],
-        )
+    async def put_routes(self, target_id: UUID, routes: Sequence[Route]) -> int:
+        """Write routes as of the next revision, ring for the routers, and return the revision."""
+        documents = json.dumps([one.model_dump(mode="json") for one in routes])
+        values = {"id": target_id, "documents": documents}
+        return int((await self._session.execute(_PUT_ROUTES, values)).scalar_one())
 
     async def put_key(self, target_id: UUID, revision: int, key: RouteKey) -> None:
         """Write a key as of a revision."""
-        await self._session.execute(
-            _replacing(RouteKeyRow, ["key_id"]),
-            [
-                {
-                    "key_id": key.key_id,
-                    "target_id": target_id,
-                    "document": key.model_dump(mode="json"),
-                    "revision": revision,
-                    "removed": key.removed,
-                }
-            ],
-        )
+        values = {"document": key.model_dump(mode="json"), "revision": revision, "removed": key.removed}
+        statement = insert(RouteKeyRow).values(key_id=key.key_id, target_id=target_id, **values)
+        await self._session.execute(statement.on_conflict_do_update(index_elements=["key_id"], set_=values))
 
-    async def changes(self, target_id: UUID, applied: int, revision: int) -> TableChanges:
-        """What a router at `applied` has to do to be at `revision`; all of it, when it has nothing of ours."""
-        complete = applied == 0 or applied > revision
-        tables = (RouteRow, RouteKeyRow)
-        found: list[list[Any]] = []
-        for table in tables:
-            statement = select(table.document).where(table.target_id == target_id, table.revision <= revision)
-            if complete:
-                statement = statement.where(table.removed.is_(False))
-            else:
-                statement = statement.where(table.revision > applied)
-            found.append(list((await self._session.scalars(statement.order_by(table.revision))).all()))
-        return TableChanges(
-            revision=revision,
-            complete=complete,
-            routes=tuple(Route.model_validate(one) for one in found[0]),
-            keys=tuple(RouteKey.model_validate(one) for one in found[1]),
-        )
+    async def changes(self, target_id: UUID, applied: int) -> Published | None:
+        """What a router at `applied` has to do; all of it, when it has nothing of ours. None: no such target."""
+        if applied:
+            row = (await self._session.execute(_CHANGED, {"target": target_id, "applied": applied})).one_or_none()
+            if row is None or applied <= row[0]:
+                return None if row is None else Published(row[0], False, row[1] or "[]", row[2] or "[]")
+        row = (await self._session.execute(_COMPLETE, {"target": target_id})).one_or_none()
+        return None if row is None else Published(row[0], True, row[1] or "[]", row[2] or "[]")
 
-    async def seen(self, target_id: UUID, router_id: str, revision: int) -> bool:
-        """Note what a router has; tells whether that was news."""
-        values = {"target": target_id, "router": router_id, "revision": revision}
-        result = await self._session.execute(_SEEN, values)
-        return bool(getattr(result, "rowcount", 0))
+    async def seen(self, target_id: UUID, token_hash: str, router_id: str, revision: int) -> bool:
+        """Note what a router has, and ring if that is news; False = the token is not the one of the target."""
+        values = {"target": target_id, "token_hash": token_hash, "router": router_id, "revision": revision}
+        return bool((await self._session.execute(_SEEN, values)).scalar_one())
 
     async def confirmations(self, target_id: UUID, revision: int, seconds: float) -> tuple[list[str], list[str]]:
         """Routers of the target that were heard of lately: those at `revision` or newer, and the others."""
@@ -145,11 +137,3 @@ class RoutingStore:
             await self._session.execute(_BEHIND, {"target": target_id, "revision": revision, "seconds": seconds})
         ).all()
         return [row.router_id for row in rows if not row.behind], [row.router_id for row in rows if row.behind]
-
-
-def _replacing(row: type[RouteRow] | type[RouteKeyRow], keys: list[str]) -> Any:
-    statement = insert(row)
-    columns = {
-        column.name: statement.excluded[column.name] for column in row.__table__.columns if column.name not in keys
-    }
-    return statement.on_conflict_do_update(index_elements=keys, set_=columns)

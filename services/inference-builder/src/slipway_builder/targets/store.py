@@ -58,13 +58,6 @@ class TargetStore:
         )
         return await self._session.scalar(statement.limit(1)) is not None
 
-    async def of_router_token(self, token_hash: str, target_id: UUID) -> bool:
-        """Whether this token is the one of the target's routers."""
-        statement = select(TargetRow.id).where(
-            TargetRow.id == target_id, TargetRow.router_token_hash == token_hash, TargetRow.deleted_at.is_(None)
-        )
-        return await self._session.scalar(statement) is not None
-
     async def insert(
         self,
         target_id: UUID,

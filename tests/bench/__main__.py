@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.bench import cycles, idle, images, logs, report, router, start
+from tests.bench import cycles, idle, images, inference, logs, report, router, start
 from tests.bench.harness import CALM_LOAD, NOISY_STEAL, Options, Result, SkippedError, machine_facts, steal_ticks
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +24,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Awaitable[Result]]] = MappingProxyT
         "idle": idle.idle,
         "ready": idle.ready,
         "images": images.images,
+        "inference-first-answer": inference.inference_first_answer,
         "router-rate": router.router_rate,
         "router-moves": router.router_moves,
         "router-table": router.router_table,

@@ -117,9 +117,17 @@ class Client:
 
     async def prepare(self, name: str, steps: Mapping[str, str]) -> "Workbench":
         """A project with a package whose steps run these commands."""
+        yaml = "".join(
+            f"- step:\n    name: {step}\n    image: {IMAGE}\n    command: |\n      {command}\n"
+            for step, command in steps.items()
+        )
+        return await self.with_code(name, {"valohai.yaml": yaml})
+
+    async def with_code(self, name: str, files: Mapping[str, str]) -> "Workbench":
+        """A project with a package of these files."""
         project = await self.call("POST", "/api/v0/projects/", 201, json={"name": name})
         form = aiohttp.FormData()
-        form.add_field("data", _package(steps), filename="data.tgz", content_type="application/gzip")
+        form.add_field("data", _package(files), filename="data.tgz", content_type="application/gzip")
         commit = await self.call("POST", f"/api/v0/projects/{project['id']}/import-package/", 201, data=form)
         return Workbench(self, project["id"], commit["identifier"])
 
@@ -212,16 +220,13 @@ async def installation(*arguments: str) -> AsyncIterator[Client]:
             yield platform.client
 
 
-def _package(steps: Mapping[str, str]) -> bytes:
-    yaml = "".join(
-        f"- step:\n    name: {name}\n    image: {IMAGE}\n    command: |\n      {command}\n"
-        for name, command in steps.items()
-    ).encode()
+def _package(files: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        info = tarfile.TarInfo("valohai.yaml")
-        info.size = len(yaml)
-        archive.addfile(info, io.BytesIO(yaml))
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 

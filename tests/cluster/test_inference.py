@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -17,6 +17,7 @@ import pytest
 from slipway_schemas.inference.statuses import TargetKind
 from slipway_schemas.inference.versions import AliasMove, KeyDraft, TargetDraft
 from slipway_testing.image_requests import access_to, push_saved
+from slipway_testing.kubernetes.cluster import Cluster
 from slipway_testing.kubernetes.fixtures import Kubectl
 from slipway_testing.ports import unused_port
 from slipway_testing.registries import Registry, running_registry
@@ -35,14 +36,19 @@ def inference_registry(kubernetes_cluster: Kubectl, tmp_path_factory: pytest.Tem
     """A registry with TLS and a login that the node can pull from, with the base image in it."""
     if kubernetes_cluster.cluster is None:
         pytest.skip("the named cluster has no way to a registry of this machine")
-    home = tmp_path_factory.mktemp("inference-registry")
+    with registry_of(kubernetes_cluster.cluster, tmp_path_factory.mktemp("inference-registry")) as registry:
+        yield registry
+
+
+@contextmanager
+def registry_of(cluster: Cluster, home: Path) -> Iterator[Registry]:
+    """Such a registry. Blocking."""
     saved = home / "base.tar"
     subprocess.run(["docker", "save", "-o", str(saved), TEST_IMAGE], check=True, timeout=120)
     login = {"username": "slipway", "password": "correct horse"}
     # Pods know it by the same name as the builder.
-    name = kubernetes_cluster.cluster.network.host
-    with running_registry(home / "r", **login, address="0.0.0.0", name=name) as registry:
-        kubernetes_cluster.cluster.trust_registry(registry.host, int(registry.host.rpartition(":")[2]))
+    with running_registry(home / "r", **login, address="0.0.0.0", name=cluster.network.host) as registry:
+        cluster.trust_registry(registry.host, int(registry.host.rpartition(":")[2]))
         asyncio.run(push_saved(access_to(registry), "bases/python", "bookworm", saved))
         yield registry
 

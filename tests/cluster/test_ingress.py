@@ -12,7 +12,6 @@ from uuid import UUID
 import httpx
 import pytest
 
-from slipway_schemas.inference.versions import AliasMove
 from slipway_testing.alias_moves import Move, requests_at
 from slipway_testing.forwarding import Forwarding
 from slipway_testing.kubernetes.cluster import Cluster
@@ -72,10 +71,7 @@ class Site:
 
     async def move(self, version: dict[str, str]) -> Move:
         """Point `production` at a version."""
-        called = time.monotonic()
-        body = AliasMove(version_id=UUID(version["id"]))
-        moved = await self.builder.call("PUT", f"deployments/{self.deployment_id}/aliases/production", body)
-        return Move(called, time.monotonic(), version["name"], moved["confirmed_ms"] / 1000)
+        return await self.builder.move(self.deployment_id, version)
 
     async def get(self, path: str, key: str | None = None, **headers: str) -> httpx.Response:
         """With the deployment's key unless another one is given, `""` = none."""

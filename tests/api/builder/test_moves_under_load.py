@@ -2,14 +2,11 @@
 
 import asyncio
 import os
-import time
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
-from slipway_schemas.inference.versions import AliasMove
-from slipway_testing.alias_moves import Move, requests_at
+from slipway_testing.alias_moves import requests_at
 from slipway_testing.pods import small_project
 from tests.api.builder.harness import Start
 from tests.cluster.test_inference import new_key, router
@@ -35,21 +32,14 @@ async def test_moves_reach_all_requests(start: Start, tmp_path: Path, capsys: py
             await builder.until(made["id"], "AVAILABLE")
             versions.append(made)
 
-        async def move(number: int) -> Move:
-            version = versions[number % 2]
-            called = time.monotonic()
-            body = AliasMove(version_id=UUID(version["id"]))
-            moved = await builder.call("PUT", f"deployments/{deployment}/aliases/production", body)
-            return Move(called, time.monotonic(), version["name"], moved["confirmed_ms"] / 1000)
-
-        await move(1)
+        await builder.move(deployment, versions[1])
         moves = []
         async with requests_at(
             "127.0.0.1", client.base_url.port or 0, f"{PATH}/echo", REQUESTS_PER_SECOND, key
         ) as load:
             await asyncio.sleep(0.5)
             for number in range(MOVES):
-                moves.append(await move(number))
+                moves.append(await builder.move(deployment, versions[number % 2]))
                 await asyncio.sleep(PAUSE_SECONDS)
             report = await load.report(moves)
     with capsys.disabled():

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, text
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_builder.aliases.tables import AliasMoveRow, AliasRow
@@ -74,6 +73,28 @@ WHERE c.requests >= :least AND (100.0 * c.errors / c.requests > w.max_error_perc
 """)
 
 
+_GET = text("""
+SELECT id, deployment_id, name, version_id, canary_version_id, canary_percent, sticky, max_error_percent, max_latency_ms
+FROM aliases WHERE deployment_id = :deployment AND name = :name
+""")
+_PUT = text("""
+INSERT INTO aliases (id, deployment_id, name, version_id, canary_version_id, canary_percent, sticky, max_error_percent,
+    max_latency_ms, modified_at)
+VALUES (:id, :deployment_id, :name, :version_id, :canary_version_id, :canary_percent, :sticky, :max_error_percent,
+    :max_latency_ms, now())
+ON CONFLICT (deployment_id, name) DO UPDATE SET version_id = excluded.version_id,
+    canary_version_id = excluded.canary_version_id, canary_percent = excluded.canary_percent, sticky = excluded.sticky,
+    max_error_percent = excluded.max_error_percent, max_latency_ms = excluded.max_latency_ms, modified_at = now()
+RETURNING id
+""")
+_MOVED = text("""
+INSERT INTO alias_moves (id, alias_id, deployment_id, alias_name, version_id, previous_version_id, canary_version_id,
+    canary_percent, actor_id, reason, automatic, revision, at)
+VALUES (:id, :alias_id, :deployment_id, :alias_name, :version_id, :previous_version_id, :canary_version_id,
+    :canary_percent, :actor_id, :reason, :automatic, :revision, clock_timestamp())
+""")
+
+
 class AliasStore:
     """Reads and writes aliases in the caller's transaction."""
 
@@ -82,19 +103,14 @@ class AliasStore:
 
     async def get(self, deployment_id: UUID, name: str) -> Alias | None:
         """Return an alias."""
-        row = await self._session.scalar(
-            select(AliasRow)
-            .where(AliasRow.deployment_id == deployment_id, AliasRow.name == name)
-            .execution_options(populate_existing=True)
-        )
-        return None if row is None else _alias(row)
+        row = (await self._session.execute(_GET, {"deployment": deployment_id, "name": name})).one_or_none()
+        return None if row is None else Alias(*row)
 
     async def put(self, deployment_id: UUID, name: str, values: Mapping[str, Any]) -> UUID:
         """Make or change an alias; returns its id."""
-        columns = {**values, "modified_at": text("now()")}
-        statement = upsert(AliasRow).values(id=new_id(), deployment_id=deployment_id, name=name, **columns)
-        statement = statement.on_conflict_do_update(index_elements=["deployment_id", "name"], set_=columns)
-        return (await self._session.execute(statement.returning(AliasRow.id))).scalar_one()
+        row = {**values, "id": new_id(), "deployment_id": deployment_id, "name": name}
+        made: UUID = (await self._session.execute(_PUT, row)).scalar_one()
+        return made
 
     async def delete(self, alias_id: UUID) -> None:
         """Delete an alias; its history stays."""
@@ -102,7 +118,7 @@ class AliasStore:
 
     async def add_move(self, values: Mapping[str, Any]) -> None:
         """Add to the history."""
-        await self._session.execute(insert(AliasMoveRow).values(id=new_id(), at=text("clock_timestamp()"), **values))
+        await self._session.execute(_MOVED, {"id": new_id(), "canary_version_id": None, **values})
 
     async def previous(self, alias: Alias) -> UUID | None:
         """The version that the alias pointed at before its last move."""
@@ -118,17 +134,3 @@ class AliasStore:
     async def crossed_bounds(self, least_requests: int) -> Sequence[Bound]:
         """Aliases that have to go back by themselves."""
         return [Bound(*row) for row in await self._session.execute(_CROSSED, {"least": least_requests})]
-
-
-def _alias(row: AliasRow) -> Alias:
-    return Alias(
-        id=row.id,
-        deployment_id=row.deployment_id,
-        name=row.name,
-        version_id=row.version_id,
-        canary_version_id=row.canary_version_id,
-        canary_percent=row.canary_percent,
-        sticky=row.sticky,
-        max_error_percent=row.max_error_percent,
-        max_latency_ms=row.max_latency_ms,
-    )

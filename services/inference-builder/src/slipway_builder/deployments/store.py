@@ -5,11 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, insert, select, text, update
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_builder.deployments.tables import DeploymentNameRow, DeploymentRow
 from slipway_schemas.inference.versions import DeploymentDraft
+
+_LOCK = text("""
+SELECT id, project_id, name, path, target_id, enabled, public, deleted_at IS NOT NULL FROM deployments WHERE id = :id
+FOR UPDATE
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +42,16 @@ class DeploymentStore:
 
         Returns it as it is now, a deleted one too.
         """
-        statement = select(DeploymentRow).where(DeploymentRow.id == deployment_id).with_for_update()
-        return await self._first(statement)
+        row = (await self._session.execute(_LOCK, {"id": deployment_id})).one_or_none()
+        return None if row is None else Deployment(*row)
 
     async def get(self, deployment_id: UUID, *, deleted: bool = False) -> Deployment | None:
         """Return a deployment, a deleted one only if asked for."""
         statement = select(DeploymentRow).where(DeploymentRow.id == deployment_id)
         if not deleted:
             statement = statement.where(DeploymentRow.deleted_at.is_(None))
-        return await self._first(statement)
+        row = await self._session.scalar(statement.execution_options(populate_existing=True))
+        return None if row is None else _deployment(row)
 
     async def insert(self, draft: DeploymentDraft, target_id: UUID) -> None:
         """Add a deployment. Raises IntegrityError when its name is taken."""
@@ -100,10 +106,6 @@ class DeploymentStore:
             )
         )
         return kind
-
-    async def _first(self, statement: Select[DeploymentRow]) -> Deployment | None:
-        row = await self._session.scalar(statement.execution_options(populate_existing=True))
-        return None if row is None else _deployment(row)
 
 
 def _deployment(row: DeploymentRow) -> Deployment:

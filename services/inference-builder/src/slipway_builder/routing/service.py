@@ -11,7 +11,7 @@ from slipway_builder.endpoints.store import EndpointState
 from slipway_builder.routing.domain import ServedEndpoint, routes_of
 from slipway_builder.routing.store import RoutingStore
 from slipway_db import notify
-from slipway_schemas.inference.routing import Route, RouteKey
+from slipway_schemas.inference.routing import RouteKey
 
 
 class RoutingService:
@@ -46,7 +46,7 @@ class RoutingService:
                 ],
             )
             wanted = {route.prefix: route for route in routes}
-        known = {prefix: Route.model_validate(one) for prefix, one in (await self._store.routes(deployment.id)).items()}
+        known = await self._store.routes(deployment.id)
         changed = [route for prefix, route in wanted.items() if known.get(prefix) != route]
         gone = [
             route.model_copy(update={"removed": True, "backends": ()})

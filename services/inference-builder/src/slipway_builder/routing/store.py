@@ -1,9 +1,8 @@
 """SQL of routing tables and routers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -12,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from slipway_builder.channels import ROUTERS, ROUTES
 from slipway_builder.routing.domain import Pointer
-from slipway_builder.routing.tables import RouteKeyRow, RouteRow
+from slipway_builder.routing.tables import RouteKeyRow
 from slipway_builder.targets.tables import TargetRow
 from slipway_schemas.inference.routing import Route, RouteKey
 
@@ -51,6 +50,9 @@ SELECT name, id, false, NULL, 0, true FROM versions WHERE deployment_id = :deplo
 UNION ALL
 SELECT name, version_id, true, canary_version_id, canary_percent, sticky FROM aliases WHERE deployment_id = :deployment
 """)
+_ROUTES = text("""
+SELECT prefix, CAST(document AS text) FROM routes WHERE deployment_id = :deployment AND NOT removed
+""")
 _BEHIND = text("""
 SELECT router_id, applied_revision < :revision AS behind FROM routers
 WHERE target_id = :target AND seen_at > now() - make_interval(secs => :seconds)
@@ -87,12 +89,10 @@ class RoutingStore:
         """The versions that have URLs, and the aliases, of a deployment."""
         return [Pointer(*row) for row in await self._session.execute(_POINTERS, {"deployment": deployment_id})]
 
-    async def routes(self, deployment_id: UUID) -> Mapping[str, Mapping[str, Any]]:
+    async def routes(self, deployment_id: UUID) -> dict[str, Route]:
         """The published routes of a deployment that are not removed, by prefix."""
-        statement = select(RouteRow.prefix, RouteRow.document).where(
-            RouteRow.deployment_id == deployment_id, RouteRow.removed.is_(False)
-        )
-        return {row.prefix: row.document for row in (await self._session.execute(statement)).all()}
+        rows = await self._session.execute(_ROUTES, {"deployment": deployment_id})
+        return {prefix: Route.model_validate_json(document) for prefix, document in rows}
 
     async def revision(self, target_id: UUID) -> int | None:
         """The newest revision of a target's table."""

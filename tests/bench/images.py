@@ -292,7 +292,7 @@ async def _bench() -> AsyncIterator[_Bench]:
     try:
         with running_registry(folder / "registry") as registry:
             access = RegistryAccess(registry.host, plain_http=True)
-            client, builder = RegistryClient(access), AppendBuilder(BuilderOptions(work_dir=folder))
+            client, builder = RegistryClient(access), AppendBuilder(BuilderOptions(work_dir=folder, egress=None))
             try:
                 yield _Bench(access, client, builder, folder)
             finally:

@@ -23,7 +23,6 @@ from slipway_testing.kubernetes.fixtures import Kubectl
 from slipway_testing.kubernetes.ingress import start_ingress
 from slipway_testing.kubernetes.programs import KUBECONFIG_VARIABLE, ingress_programs, kubernetes_problem, programs
 from slipway_testing.pods import small_project
-from slipway_testing.registries import Registry
 from slipway_testing.router_image import router_image
 from slipway_testing.tools import find_tool
 from tests.bench.harness import Line, Options, Result, Series, SkippedError, spin
@@ -223,7 +222,9 @@ async def _site() -> AsyncIterator[_Site]:
         builder = json.loads((home / "environments" / "builder.json").read_text())
         port = int(builder["SLIPWAY_BUILDER__HTTP__INTERNAL_PORT"])
         way = await stack.enter_async_context(Forwarding(routers.client_address, port))
-        target = await _add_target(client, routers, registry)
+        draft = target_of(routers.kubectl, _NAMESPACE, registry, ("append",)).model_dump(mode="json")
+        draft |= {"is_default": False, "public_url": routers.url}
+        target = await client.call("POST", "/api/v1/deployment-targets", 201, json=draft)
         await asyncio.to_thread(routers.deploy, way.url, target["id"], target["router_token"])
         await asyncio.to_thread(routers.open, "ingress")
         database = await asyncpg.create_pool(client.database_url, min_size=1, max_size=2)
@@ -233,7 +234,7 @@ async def _site() -> AsyncIterator[_Site]:
         bench = await client.with_code("inference-bench", code)
         made = await client.call(
             "POST", "/api/v0/deployments/", 201,
-            json={"project": bench.project, "name": "main", "target": target["name"]},
+            json={"project": bench.project, "name": "main", "target": draft["name"]},
         )  # fmt: skip
         issued = await client.call("POST", f"/api/v1/deployments/{made['id']}/keys", 201, json={"consumer": "bench"})
         yield _Site(client, bench, database, cluster, routers, http, made["id"], issued["key"])
@@ -273,10 +274,3 @@ def _running_cluster() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
-
-
-async def _add_target(client: Client, routers: Routers, registry: Registry) -> Any:
-    draft = target_of(routers.kubectl, routers.namespace, registry, ("append",)).model_dump(mode="json")
-    return await client.call(
-        "POST", "/api/v1/deployment-targets", 201, json={**draft, "is_default": False, "public_url": routers.url}
-    )

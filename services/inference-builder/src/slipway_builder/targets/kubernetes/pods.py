@@ -13,6 +13,8 @@ from slipway_schemas.inference.versions import Bounds, Toleration
 CONTAINER = "endpoint"
 PORT_NAME = "http"
 WORKSPACE = "workspace"
+LOGIN = "login"
+_LOGIN_PATH = "/run/slipway"
 FORBIDDEN_VARIABLES = frozenset({"VH_JOB_ID"})
 """Makes the client library believe that it runs in an execution (contract 4.7)."""
 
@@ -194,6 +196,12 @@ def _volumes(
         if shared.read_only:
             mount["readOnly"] = True
         mounts.append(mount)
+    if settings.pull is not None:
+        # A kubelet that has not read the login in time pulls without it, is refused, and waits for ten seconds. For
+        # volumes it waits before it pulls: this one shows none of the secret and is ready when the secret was read.
+        nothing = {"name": pull_secret_name(revision.endpoint_id), "items": [{"key": "none", "path": "none"}]}
+        volumes.append({"name": LOGIN, "projected": {"sources": [{"secret": {**nothing, "optional": True}}]}})
+        mounts.append({"name": LOGIN, "mountPath": _LOGIN_PATH, "readOnly": True})
     taken = [mount["mountPath"].rstrip("/") for mount in mounts]
     for path in taken:
         if taken.count(path) > 1:

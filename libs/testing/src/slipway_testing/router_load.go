@@ -145,7 +145,13 @@ func run() error {
 		return err
 	}
 	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: models.example.org\r\nX-Api-Key: %s\r\n\r\n", os.Args[3], os.Args[5])
-	l := &load{address: net.JoinHostPort(os.Args[1], os.Args[2]), request: []byte(request), idle: make(chan net.Conn, kept)}
+	l := &load{
+		address:  net.JoinHostPort(os.Args[1], os.Args[2]),
+		request:  []byte(request),
+		idle:     make(chan net.Conn, kept),
+		failures: []string{}, // an empty list, not null
+		answers:  []answer{},
+	}
 	for range kept {
 		conn, err := net.Dial("tcp", l.address)
 		if err != nil {
@@ -180,9 +186,8 @@ func run() error {
 		}
 	}
 	open.Wait()
-	failures := append([]string{}, l.failures...)
 	return json.NewEncoder(os.Stdout).Encode(
-		map[string]any{"sent": sent, "late": late, "failures": failures, "answers": l.answers},
+		map[string]any{"sent": sent, "late": late, "failures": l.failures, "answers": l.answers},
 	)
 }
 

@@ -2,7 +2,7 @@
 
 Half of them go over kept connections, half over one of their own. Says `running` when all kept ones are open, goes on
 until its standard input ends, and prints one JSON document: how many requests were sent, in how many moments it was
-behind, failures, and for every answer when it was asked for, when it was read (monotonic seconds) and its version.
+behind, failures, and for every answer when its request was sent, when it was read (monotonic seconds) and its version.
 This is for machines without Go; `router_load.go` does the same.
 """
 

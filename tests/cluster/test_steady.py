@@ -111,6 +111,7 @@ async def test_a_builder_that_is_killed_carries_on(sites: ClusterSites) -> None:
         await client.aclose()
 
 
+@pytest.mark.timeout(AWAY_SECONDS + 300)
 async def test_a_cluster_that_is_away_serves_on_and_is_caught_up_with(sites: ClusterSites) -> None:
     assert sites.cluster.cluster is not None
     async with sites.start() as site:

@@ -132,8 +132,8 @@ backend {SPECIAL}
 {_lines(_forward(settings))}
     http-after-response set-header {VERSION_HEADER} %[var(txn.route),field(7,|)] if {{ var(txn.passed) -m found }}
 
-# The same for endpoints that may be asleep. Nobody takes connections until a replica runs; nothing has been sent then, so
-# each request is tried again. It has a connection of its own, as those to a replica that is gone are closed.
+# The same for endpoints that may be asleep. Nobody takes connections until a replica runs; nothing has been sent then,
+# so each request is tried again. It has a connection of its own, as those to a replica that is gone are closed.
 backend {WAKING}
     retry-on conn-failure
     retries {max(1, round(waits.wake / pause))}

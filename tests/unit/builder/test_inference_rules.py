@@ -50,6 +50,11 @@ def facts(**changes: object) -> Facts:
             EndpointStatus.UNAVAILABLE,
             "cannot be pulled",
         ),
+        (
+            {"ready": 0, "wanted": 0, "may_sleep": True, "problem": "not_woken"},
+            EndpointStatus.UNAVAILABLE,
+            "nothing would wake it",
+        ),
         ({"ready": 0, "wanted": 0, "may_sleep": True, "settled": False}, EndpointStatus.DEPLOYING, "0% - Deploying"),
         (
             {"away": "no answer in time."},

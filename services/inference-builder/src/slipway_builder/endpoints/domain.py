@@ -14,6 +14,7 @@ PROBLEM_WORDS: Final[Mapping[str, str]] = {
     "out_of_memory": "The server was ended because it used more memory than its limit.",
     "unschedulable": "No machine of the target has room for a replica.",
     "probe_failing": "The server runs, but nothing answers on its port.",
+    "not_woken": "The endpoint is asleep, and nothing would wake it.",
     "quota_exceeded": "A quota of the target is used up.",
     "target_unreachable": "The target does not answer.",
     "refused": "The target refused the endpoint.",

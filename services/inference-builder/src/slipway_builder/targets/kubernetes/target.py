@@ -49,7 +49,7 @@ _HANDOVER_MANAGER = "slipway-scale"
 _SCALERS = (AUTOSCALER, SCALED_OBJECT)
 
 _UNSEEN = (*_SCALERS, BUDGET, NETWORK_POLICY)
-"""Kinds whose objects are listed for nothing but to see that they are there and unchanged."""
+"""Kinds whose objects are listed to see that they are there and unchanged, and of KEDA's what it says to them."""
 
 _LOG_BYTES = 16 * 1024
 _LOGS_AT_ONCE = 8
@@ -126,11 +126,12 @@ class KubernetesTarget:
             self._list(SERVICE, labelSelector=ours),
             self._list(POD, labelSelector=ours),
             self._list(EVENT, fieldSelector="type=Warning,involvedObject.kind=Pod", resourceVersion="0"),
-            *(self._list_names(kind, ours) for kind in _UNSEEN),
+            *(self._list_others(kind, ours) for kind in _UNSEEN),
         )
-        found = seen(Listing(deployments, services, pods, events), self._clock.now())
         listed = {DEPLOYMENT.kind: deployments, SERVICE.kind: services}
         listed |= {kind.kind: some for kind, some in zip(_UNSEEN, others, strict=True) if some is not None}
+        scaled = listed.get(SCALED_OBJECT.kind, [])
+        found = seen(Listing(deployments, services, pods, events, scaled), self._clock.now())
         for one in itertools.chain.from_iterable(listed.values()):
             endpoint_id = UUID(one["metadata"]["labels"][ENDPOINT_ID])
             found.setdefault(endpoint_id, Seen(Observation(endpoint_id, 0, 0, 0, detail="Most of it is missing.")))
@@ -202,13 +203,14 @@ class KubernetesTarget:
         spec = {key: value for key, value in manifest["spec"].items() if key != "replicas"}
         return await self._api.apply(path, {**manifest, "spec": spec})
 
-    async def _list_names(self, kind: Kind, selector: str) -> list[Mapping[str, Any]] | None:
-        """Objects without their contents; None where the account may not list them.
+    async def _list_others(self, kind: Kind, selector: str) -> list[Mapping[str, Any]] | None:
+        """Objects, those of the cluster's own kinds without their contents; None where the account may not list them.
 
         What KEDA makes for an object bears that one's labels; it is no object of ours.
         """
+        ask = self._api.get if kind is SCALED_OBJECT else self._api.list_metadata
         try:
-            answer = await self._api.list_metadata(kind.path(self._settings.namespace), labelSelector=selector)
+            answer = await ask(kind.path(self._settings.namespace), labelSelector=selector)
         except NotAllowed:
             return None
         except NotFound:

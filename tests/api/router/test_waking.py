@@ -113,8 +113,10 @@ async def test_requests_wait_until_a_replica_runs_and_count_from_their_arrival(s
 
 async def test_who_has_waited_too_long_is_told_so_and_may_try_again(site: Site) -> None:
     await site.put(site.route("v1", waking(site)))
-    for data in (request("GET", f"{site.path('v1')}/echo"), request("POST", f"{site.path('v1')}/echo", body=BODY)):
-        answer, seconds = await sent(site, data)
+    path = f"{site.path('v1')}/echo"
+    for answer, seconds in await asyncio.gather(
+        sent(site, request("GET", path)), sent(site, request("POST", path, body=BODY))
+    ):
         assert (answer.status, answer.json()["code"]) == (503, "endpoint_asleep")
         assert answer.header("content-type") == "application/problem+json"
         assert answer.header("retry-after") == "30"

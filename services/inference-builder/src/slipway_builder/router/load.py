@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable
 
-RECENT_SECONDS = 10
+RECENT_SECONDS = 5
 """For so long a request counts after it has come, answered or not: whoever asks every few seconds misses none."""
 _MOST_COUNTED = 1000
 

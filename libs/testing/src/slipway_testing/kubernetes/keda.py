@@ -78,6 +78,8 @@ def running_keda(cluster: Cluster, kubectl: Kubectl, binaries: Path, definitions
             kubectl("wait", "--for=condition=Available", "--timeout=30s", f"apiservice/v1beta1.{_GROUP}")
             yield
         finally:
+            # KEDA lets go of its objects itself.
+            kubectl("delete", "scaledobjects", "--all", "--all-namespaces", "--timeout=30s", check=False)
             content = json.dumps({"apiVersion": "v1", "kind": "List", "items": served})
             kubectl("delete", "--ignore-not-found", "-f", "-", stdin=content)
             for name in KEDA:

@@ -100,7 +100,7 @@ fetch_keda() {
     keep "$place" "$stamp"
 }
 
-# Half an hour of two processors: it knows the interfaces of all clouds.
+# Ten minutes of two processors: it knows the interfaces of all clouds.
 build_keda() {
     local place stamp
     place=$KEDA/$(version_of keda $KEDA_MODULE)

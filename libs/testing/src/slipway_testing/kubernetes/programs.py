@@ -53,7 +53,7 @@ def keda_problem(root: Path) -> str | None:
     found = keda_programs(root)
     if found is not None and (found / "stamp").exists():
         return None
-    return "KEDA is not built; tests/cluster/setup/build.sh keda does it (half an hour of two processors, once)"
+    return "KEDA is not built; tests/cluster/setup/build.sh keda does it (ten minutes of two processors, once)"
 
 
 def _version(root: Path, folder: str, module: str) -> str | None:

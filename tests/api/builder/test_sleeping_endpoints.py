@@ -93,8 +93,9 @@ class Desk:
 
     async def change(self, **changes: Any) -> dict[str, Any]:
         """Somebody changes the endpoint."""
+        endpoint_id = (await self.row())["id"]
         async with self.db.transaction() as session:
-            await EndpointService(session).change((await self.row())["id"], EndpointChange(**changes))
+            await EndpointService(session).change(endpoint_id, EndpointChange(**changes))
         return await self.row()
 
     async def move(self) -> None:

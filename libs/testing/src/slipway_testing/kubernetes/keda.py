@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _SERVICE = "keda-metrics-apiserver"
 _METRICS_PORT = 4445
 _BETWEEN_THEM = "127.0.0.1:9666"
 _HEALTH_PORT = 8481
-_GONE_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0
 
 
 @contextmanager
@@ -25,14 +25,11 @@ def keda_definitions_in(kubectl: Kubectl, definitions: Path) -> Iterator[None]:
     files = [word for file in sorted(definitions.glob("*.yaml")) for word in ("-f", str(file))]
     kubectl("apply", "--server-side", *files)
     try:
-        kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/scaledobjects.keda.sh")
+        _until(lambda: "scaledobjects" in kubectl("api-resources", "--api-group=keda.sh", "-o=name", check=False))
         yield
     finally:
         kubectl("delete", "--wait=false", *files)
-        deadline = time.monotonic() + _GONE_SECONDS
-        while "keda.sh" in kubectl("api-versions"):
-            assert time.monotonic() < deadline, "KEDA's definitions stay; something of theirs is left"
-            time.sleep(0.2)
+        _until(lambda: "keda.sh" not in kubectl("api-versions"))
 
 
 @contextmanager
@@ -75,7 +72,7 @@ def running_keda(cluster: Cluster, kubectl: Kubectl, binaries: Path, definitions
                 ready=lambda: _listens(cluster.network.node, _METRICS_PORT),
             )
             kubectl.apply(*served, namespace="kube-system")
-            kubectl("wait", "--for=condition=Available", "--timeout=30s", f"apiservice/v1beta1.{_GROUP}")
+            _until(lambda: "APIResourceList" in kubectl("get", "--raw", f"/apis/{_GROUP}/v1beta1", check=False))
             yield
         finally:
             # KEDA lets go of its objects itself.
@@ -84,6 +81,13 @@ def running_keda(cluster: Cluster, kubectl: Kubectl, binaries: Path, definitions
             kubectl("delete", "--ignore-not-found", "-f", "-", stdin=content)
             for name in KEDA:
                 cluster.end_on_node(name)
+
+
+def _until(agreed: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not agreed():
+        assert time.monotonic() < deadline, "the cluster does not take KEDA's definitions over, or keeps something"
+        time.sleep(0.2)
 
 
 def _certificates(folder: Path) -> Path:

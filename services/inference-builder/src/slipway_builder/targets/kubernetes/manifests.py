@@ -40,8 +40,8 @@ _NODE_DNS = "169.254.20.10/32"
 """Where a node's own DNS cache listens by convention."""
 
 _ROUTERS: Final = "http://slipway-router-health.{namespace}.svc:8089"
-"""The Service of `deploy/kubernetes/router.yaml` with the routers' health port. KEDA asks each pod behind it; it takes the
-first two parts of the name for service and namespace, so that a third one has to stand before the port."""
+"""The Service of `deploy/kubernetes/router.yaml` with the routers' health port. KEDA asks each pod behind it, and takes
+the first two parts of the name for service and namespace, with the port when no third one stands before it."""
 
 _POLL_SECONDS: Final = 2
 """How often KEDA asks: a request that wakes an endpoint waits half of it on average before anything happens."""

@@ -71,10 +71,17 @@ class Site:
         assert row["status"] == "AVAILABLE"
         return time.monotonic() - began
 
-    def objects(self) -> list[str]:
-        """What the cluster has of endpoints."""
-        found = self.routers.kubectl.get(KINDS, self.routers.namespace, "slipway/endpoint-id")
-        return [f"{one['kind']} {one['metadata']['name']}" for one in found]
+    async def without(self, *kinds: str) -> None:
+        """Wait until the cluster has no objects of endpoints whose kind begins so."""
+        began = time.monotonic()
+        kubectl, namespace = self.routers.kubectl, self.routers.namespace
+        while left := [
+            one["metadata"]["name"]
+            for one in await asyncio.to_thread(kubectl.get, KINDS, namespace, "slipway/endpoint-id")
+            if one["kind"].startswith(kinds)
+        ]:
+            assert time.monotonic() - began < READY_SECONDS, left
+            await asyncio.sleep(0.5)
 
 
 @asynccontextmanager
@@ -121,7 +128,7 @@ async def test_an_endpoint_sleeps_while_nobody_asks_and_answers_who_does(
         row = await site.builder.until(version["id"], "AVAILABLE", READY_SECONDS)
         assert row["proven_at"] is not None
         slept = await site.until(version, "100% - Asleep")
-        assert not [one for one in await asyncio.to_thread(site.objects) if one.startswith("Pod ")]
+        await site.without("Pod")
         move = AliasMove(version_id=UUID(version["id"]))
         await site.builder.call("PUT", f"deployments/{site.deployment_id}/aliases/production", move)
 
@@ -148,16 +155,14 @@ async def test_an_endpoint_sleeps_while_nobody_asks_and_answers_who_does(
         awaken = EndpointChange(scale=Scale(replicas=1))
         await site.builder.call("PATCH", f"endpoints/{row['id']}", awaken)
         await site.until(version, "100% - Available")
-        assert not [one for one in await asyncio.to_thread(site.objects) if one.startswith(("Scaled", "Horizontal"))]
+        await site.without("ScaledObject", "HorizontalPodAutoscaler")
         await site.builder.call(
             "PATCH", f"endpoints/{row['id']}", EndpointChange(scale=Scale(replicas=0, replicas_max=1))
         )
         await site.until(version, "100% - Asleep")
 
         await site.builder.call("DELETE", f"deployments/{site.deployment_id}")
-        async with asyncio.timeout(READY_SECONDS):
-            while await asyncio.to_thread(site.objects):
-                await asyncio.sleep(0.5)
+        await site.without("")
 
 
 async def test_a_cluster_without_keda_says_so(

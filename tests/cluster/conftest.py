@@ -101,7 +101,7 @@ def keda_definitions(kubernetes_cluster: Kubectl, pytestconfig: pytest.Config) -
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def keda(ingress: Cluster, kubernetes_cluster: Kubectl, pytestconfig: pytest.Config) -> Iterator[None]:
     """The cluster has KEDA; mark the tests that use it with `keda`."""
     root = pytestconfig.rootpath

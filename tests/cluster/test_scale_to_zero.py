@@ -142,6 +142,7 @@ async def test_an_endpoint_sleeps_while_nobody_asks_and_answers_who_does(
         answer, _ = await site.ask("production", f"slow-{LONG_SECONDS * 1000}")
         assert answer.status_code == 200, "who is being answered keeps it awake"
         again = await site.until(version, "100% - Asleep")
+        await site.without("Pod")
         answer, woken = await site.ask("production")
         assert answer.status_code == 200
         with capsys.disabled():

@@ -47,6 +47,7 @@ class Site:
 
     builder: RunningBuilder
     routers: Routers
+    registry: Registry
     deployment_id: UUID
     key: str
     client: httpx.AsyncClient
@@ -62,13 +63,23 @@ class Site:
         )
         return answer, time.monotonic() - began
 
-    async def until(self, version: dict[str, str], words: str) -> float:
+    async def version(self, command: str) -> dict[str, str]:
+        """A version that may sleep, as soon as it serves."""
+        image = f"{self.registry.host}/bases/python:bookworm"
+        made = await self.builder.version(
+            self.deployment_id, commit="pods", image=image, command=command, replicas=0, replicas_max=2
+        )
+        row = await self.builder.until(made["id"], "AVAILABLE", READY_SECONDS)
+        assert row["proven_at"] is not None
+        return made
+
+    async def until(self, version: dict[str, str], words: str, status: str = "AVAILABLE") -> float:
         """Wait until the status of a version's endpoint begins so, and say how long that took."""
         began = time.monotonic()
         while not (row := await self.builder.endpoint(version["id"]))["status_detail"].startswith(words):
             assert time.monotonic() - began < SLEEP_SECONDS, row["status_detail"]
             await asyncio.sleep(0.2)
-        assert row["status"] == "AVAILABLE"
+        assert row["status"] == status
         return time.monotonic() - began
 
     async def without(self, *kinds: str) -> None:
@@ -99,7 +110,7 @@ async def site_of(start: Start, routers: Routers, registry: Registry) -> AsyncIt
         ):
             await asyncio.to_thread(routers.deploy, way.url, builder.target_id, builder.router_token)
             await asyncio.to_thread(routers.open, "ingress")
-            yield Site(builder, routers, deployment, await new_key(builder, deployment), client)
+            yield Site(builder, routers, registry, deployment, await new_key(builder, deployment), client)
 
 
 @pytest.mark.keda
@@ -117,16 +128,7 @@ async def test_an_endpoint_sleeps_while_nobody_asks_and_answers_who_does(
     async with site_of(start, routers, inference_registry) as site:
         checks = (await site.builder.call("POST", f"targets/{site.builder.target_id}/check"))["checks"]
         assert [one["ok"] for one in checks if one["name"] == "KEDA (optional)"] == [True]
-        version = await site.builder.version(
-            site.deployment_id,
-            commit="pods",
-            image=f"{inference_registry.host}/bases/python:bookworm",
-            command="python3 server.py 8000 one",
-            replicas=0,
-            replicas_max=2,
-        )
-        row = await site.builder.until(version["id"], "AVAILABLE", READY_SECONDS)
-        assert row["proven_at"] is not None
+        version = await site.version("python3 server.py 8000 one")
         slept = await site.until(version, "100% - Asleep")
         await site.without("Pod")
         move = AliasMove(version_id=UUID(version["id"]))
@@ -153,15 +155,50 @@ async def test_an_endpoint_sleeps_while_nobody_asks_and_answers_who_does(
             )
 
         await site.until(version, "100% - Asleep")
-        awaken = EndpointChange(scale=Scale(replicas=1))
-        await site.builder.call("PATCH", f"endpoints/{row['id']}", awaken)
+        path = f"endpoints/{(await site.builder.endpoint(version['id']))['id']}"
+        await site.builder.call("PATCH", path, EndpointChange(scale=Scale(replicas=1)))
         await site.until(version, "100% - Available")
         await site.without("ScaledObject", "HorizontalPodAutoscaler")
-        await site.builder.call(
-            "PATCH", f"endpoints/{row['id']}", EndpointChange(scale=Scale(replicas=0, replicas_max=1))
-        )
+        await site.builder.call("PATCH", path, EndpointChange(scale=Scale(replicas=0, replicas_max=1)))
         await site.until(version, "100% - Asleep")
 
+        await site.builder.call("DELETE", f"deployments/{site.deployment_id}")
+        await site.without("")
+
+
+@pytest.mark.keda
+@pytest.mark.haproxy
+@pytest.mark.usefixtures("keda")
+async def test_what_keeps_an_endpoint_from_waking_is_said(
+    start: Start, ingress: Cluster, kubernetes_cluster: Kubectl, namespace: str, inference_registry: Registry
+) -> None:
+    routers = Routers(ingress, kubernetes_cluster, namespace)
+    async with site_of(start, routers, inference_registry) as site:
+        needed = await asyncio.start_server(lambda _, writer: writer.close(), routers.client_address, 0)
+        port = needed.sockets[0].getsockname()[1]
+        connect = f"import socket; socket.create_connection(('{routers.client_address}', {port}), 3)"
+        version = await site.version(f'python3 -c "{connect}" && exec python3 server.py 8000 one')
+        await site.until(version, "100% - Asleep")
+        await site.without("Pod")
+
+        needed.close()
+        await needed.wait_closed()
+        waiting = asyncio.create_task(site.ask(version["name"]))
+        await site.until(version, "The server ended with exit code 1", "UNAVAILABLE")
+        assert not waiting.done()
+        needed = await asyncio.start_server(lambda _, writer: writer.close(), routers.client_address, port)
+        answer, _ = await waiting
+        assert answer.status_code == 200, "it waited for what came in the end"
+
+        await site.until(version, "100% - Asleep")
+        service = kubernetes_cluster.get("services", namespace, "app.kubernetes.io/name=slipway-router")
+        (health,) = [one for one in service if one["metadata"]["name"].endswith("-health")]
+        kubernetes_cluster("delete", "service", health["metadata"]["name"], "-n", namespace)
+        await site.until(version, "The endpoint is asleep, and KEDA does not hear of requests", "UNAVAILABLE")
+        del health["metadata"]["resourceVersion"], health["metadata"]["uid"]
+        kubernetes_cluster.apply(health, namespace=namespace)
+        await site.until(version, "100% - Asleep")
+        needed.close()
         await site.builder.call("DELETE", f"deployments/{site.deployment_id}")
         await site.without("")
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,9 @@ from slipway_testing.conformance.target import MakeRevision, MakeTarget, revisio
 from slipway_testing.kubernetes.cluster import Cluster
 from slipway_testing.kubernetes.fixtures import Kubectl
 from slipway_testing.kubernetes.ingress import start_ingress
-from slipway_testing.kubernetes.programs import buildkit_image, ingress_programs
+from slipway_testing.kubernetes.keda import keda_definitions_in, running_keda
+from slipway_testing.kubernetes.programs import buildkit_image, ingress_programs, keda_programs
+from slipway_testing.kubernetes.programs import keda_definitions as definitions_of
 from slipway_testing.router_image import router_image
 from tests.cluster.support import Builds, TargetSettings
 
@@ -87,3 +90,25 @@ def ingress(kubernetes_cluster: Kubectl, pytestconfig: pytest.Config) -> Cluster
     kubernetes_cluster.cluster.import_image(router_image(pytestconfig.rootpath))
     start_ingress(kubernetes_cluster.cluster, kubernetes_cluster, binaries)
     return kubernetes_cluster.cluster
+
+
+@pytest.fixture(scope="module")
+def keda_definitions(kubernetes_cluster: Kubectl, pytestconfig: pytest.Config) -> Iterator[None]:
+    """The cluster knows KEDA's objects, and nobody does anything with them."""
+    if kubernetes_cluster.cluster is None:
+        pytest.skip("the named cluster has a KEDA of its own, or none")
+    with keda_definitions_in(kubernetes_cluster, _there(definitions_of(pytestconfig.rootpath))):
+        yield
+
+
+@pytest.fixture
+def keda(ingress: Cluster, kubernetes_cluster: Kubectl, pytestconfig: pytest.Config) -> Iterator[None]:
+    """The cluster has KEDA; mark the tests that use it with `keda`."""
+    root = pytestconfig.rootpath
+    with running_keda(ingress, kubernetes_cluster, _there(keda_programs(root)), _there(definitions_of(root))):
+        yield
+
+
+def _there(folder: Path | None) -> Path:
+    assert folder is not None, "the groups have found the programs"
+    return folder

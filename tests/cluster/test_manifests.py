@@ -12,8 +12,12 @@ pytestmark = pytest.mark.kubernetes
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_dry_run_accepts_all_manifests(name: str, kubernetes_cluster: Kubectl, namespace: str) -> None:
+def test_a_dry_run_accepts_all_manifests(
+    name: str, kubernetes_cluster: Kubectl, namespace: str, request: pytest.FixtureRequest
+) -> None:
     made = VARIANTS[name].manifests()
+    if any(one["kind"] == "ScaledObject" for one in made):
+        request.getfixturevalue("keda_definitions")
     answer = kubernetes_cluster.apply(*made, namespace=namespace, flags=("--server-side", "--dry-run=server"))
     assert len([line for line in answer.splitlines() if "serverside-applied (server dry run)" in line]) == len(made)
 

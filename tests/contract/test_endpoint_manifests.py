@@ -58,7 +58,9 @@ def test_no_secret_is_in_an_object_but_the_secrets() -> None:
                 assert "pull me" not in str(manifest)
 
 
-@pytest.mark.parametrize("scale", [Scale(replicas=21), Scale(replicas=1, replicas_max=21)])
+@pytest.mark.parametrize(
+    "scale", [Scale(replicas=21), Scale(replicas=1, replicas_max=21), Scale(replicas=0, replicas_max=21)]
+)
 def test_more_replicas_than_the_target_allows_are_refused(scale: Scale) -> None:
     with pytest.raises(Invalid, match="up to 21 replicas, and this target allows 20"):
         manifests(replace(PLAIN, scale=scale), settings(), "acme", b"")

@@ -218,6 +218,7 @@ class RunningBuilder:
         model: bytes | None = None,
         command: str = "python3 server.py 8000",
         replicas: int = 1,
+        replicas_max: int | None = None,
         image: str = "slipway-test/python:bookworm",
         **more: Any,
     ) -> dict[str, Any]:
@@ -236,7 +237,7 @@ class RunningBuilder:
             creator_id=1,
             creator_name="alice",
             code=CodeRef(identifier=commit),
-            endpoints=(EndpointDraft(spec=spec, scale=Scale(replicas=replicas)),),
+            endpoints=(EndpointDraft(spec=spec, scale=Scale(replicas=replicas, replicas_max=replicas_max)),),
             **more,
         )
         made: dict[str, Any] = await self.call("POST", "versions", draft)

@@ -2,7 +2,8 @@
 # Builds what the test cluster runs and Debian does not have, once for all checkouts of this machine:
 #
 #   tests/cluster/setup/build.sh        into $SLIPWAY_TEST_CACHE (default /var/cache/slipway-test)/kubernetes/<version>
-#                                       and .../kubernetes/traefik-<version>
+#                                       and .../kubernetes/traefik-<version>; KEDA's definitions into .../keda
+#   tests/cluster/setup/build.sh keda   that, and KEDA's programs into .../keda/<version>
 #
 # Needs Go 1.26 or newer on PATH or in /usr/local/go/bin, and docker with the tests' image (.ci/install).
 # SLIPWAY_BUILD_JOBS=1 keeps the machine free for others. With GOPATH set its modules are used, else fetched for the build.
@@ -10,9 +11,11 @@ set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PATH:/usr/local/go/bin" HOME=${HOME:-/root}
 
+KEDA=${SLIPWAY_TEST_CACHE:-/var/cache/slipway-test}/keda
 CACHE=${SLIPWAY_TEST_CACHE:-/var/cache/slipway-test}/kubernetes
 PROGRAMS="kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl"
 BUILD=$CACHE/build
+KEDA_MODULE=github.com/kedacore/keda/v2
 
 say() { printf '%s  %s\n' "$(date -u +%H:%M:%S)" "$*"; }
 
@@ -85,9 +88,33 @@ build_ingress() {
     keep "$place" "$stamp"
 }
 
-mkdir -p "$CACHE"
+# The definitions of KEDA's objects, which a cluster takes without KEDA's programs.
+fetch_keda() {
+    local version place stamp source
+    version=$(version_of keda $KEDA_MODULE)
+    place=$KEDA/definitions-$version
+    stamp=$(stamp_of keda/go.mod)
+    is_present "$place" "$stamp" && return
+    source=$(cd / && go mod download -json "$KEDA_MODULE@$version" | sed -n 's/^.*"Dir": "\(.*\)".*$/\1/p')
+    cp --no-preserve=mode "$source"/config/crd/bases/*.yaml "$BUILD/bin/"
+    keep "$place" "$stamp"
+}
+
+# Ten minutes of two processors: it knows the interfaces of all clouds.
+build_keda() {
+    local place stamp
+    place=$KEDA/$(version_of keda $KEDA_MODULE)
+    stamp=$(stamp_of keda/go.mod)
+    is_present "$place" "$stamp" && return
+    (cd keda && go build -o "$BUILD/bin/" -ldflags "-s -w" $KEDA_MODULE/cmd/operator $KEDA_MODULE/cmd/adapter)
+    keep "$place" "$stamp"
+}
+
+mkdir -p "$CACHE" "$KEDA"
 exec 9>"$CACHE/build.lock"
 flock 9
 build_kubernetes
 build_ingress
+fetch_keda
+[ "${1:-}" != keda ] || build_keda
 rm -rf "$BUILD"

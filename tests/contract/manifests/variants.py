@@ -97,5 +97,11 @@ VARIANTS = {
         ),
     ),
     "root": Variant(PLAIN, settings(root_allowed=["/acme/digits"], network_policy=False, drain_seconds=0)),
-    "stopped": Variant(replace(PLAIN, scale=Scale(replicas=0, replicas_max=3)), settings(memory_limit_bytes=1_000_000)),
+    "stopped": Variant(replace(PLAIN, scale=Scale(replicas=0)), settings(memory_limit_bytes=1_000_000)),
+    "unproven": Variant(replace(PLAIN, scale=Scale(replicas=0, replicas_max=3)), settings()),
+    "sleeping": Variant(replace(PLAIN, scale=Scale(replicas=0, replicas_max=3), proven=True), settings()),
+    "sleeping-one": Variant(
+        replace(PLAIN, scale=Scale(replicas=0, replicas_max=1), proven=True),
+        settings(router_load=["http://10.1.0.5:8089", "http://10.1.0.6:8089"], scale_down_seconds=60),
+    ),
 }

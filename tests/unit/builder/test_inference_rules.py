@@ -41,6 +41,21 @@ def facts(**changes: object) -> Facts:
         ({"ready": 1, "problem": "crash_loop"}, EndpointStatus.DEGRADED, "50% - The server ends again and again."),
         ({"ready": 0, "problem": "out_of_memory", "detail": "64 MB"}, EndpointStatus.UNAVAILABLE, "64 MB"),
         ({"ready": 0, "wanted": 0}, EndpointStatus.UNAVAILABLE, "set the number of replicas"),
+        ({"ready": 0, "wanted": 0, "may_sleep": True}, EndpointStatus.AVAILABLE, "100% - Asleep: the next request"),
+        ({"ready": 0, "wanted": 1, "may_sleep": True}, EndpointStatus.AVAILABLE, "100% - Waking up"),
+        ({"ready": 1, "wanted": 1, "may_sleep": True}, EndpointStatus.AVAILABLE, "100% - Available"),
+        ({"ready": 1, "wanted": 3, "may_sleep": True}, EndpointStatus.DEPLOYING, "33% - Deploying"),
+        (
+            {"ready": 0, "wanted": 1, "may_sleep": True, "problem": "image_pull"},
+            EndpointStatus.UNAVAILABLE,
+            "cannot be pulled",
+        ),
+        (
+            {"ready": 0, "wanted": 0, "may_sleep": True, "problem": "not_woken"},
+            EndpointStatus.UNAVAILABLE,
+            "nothing would wake it",
+        ),
+        ({"ready": 0, "wanted": 0, "may_sleep": True, "settled": False}, EndpointStatus.DEPLOYING, "0% - Deploying"),
         (
             {"away": "no answer in time."},
             EndpointStatus.AVAILABLE,
@@ -61,10 +76,16 @@ def test_names_count_from_0_per_day_and_never_come_again() -> None:
     assert next_name(now, ["20261121.0", "20261121.9", "20261120.44", "20261121.x", "final"]) == "20261121.10"
 
 
-def served(version: UUID, *, ready: bool = True, name: str = "greet") -> ServedEndpoint:
-    port = 7001 if version == FIRST else 7002
+def served(version: UUID, *, ready: bool = True, name: str = "greet", asleep: UUID | None = None) -> ServedEndpoint:
     return ServedEndpoint(
-        version, name, "10.0.0.1" if ready else None, port if ready else None, ready, "0% - Deploying"
+        id=asleep or uuid4(),
+        version_id=version,
+        name=name,
+        host="10.0.0.1" if ready else None,
+        port=(7001 if version == FIRST else 7002) if ready else None,
+        serves=ready,
+        may_sleep=asleep is not None,
+        detail="0% - Deploying",
     )
 
 
@@ -94,3 +115,11 @@ def test_a_canary_shares_where_it_serves() -> None:
     assert [(one.version, one.weight) for one in route.backends] == [("v1", 80), ("v2", 20)]
     route = routes([pointer], [served(FIRST), served(SECOND, ready=False)])[f"{BASE}/production/greet"]
     assert [(one.version, one.weight) for one in route.backends] == [("v1", 100)]
+
+
+def test_only_a_backend_that_may_sleep_names_whom_its_requests_wake() -> None:
+    endpoint = uuid4()
+    (route,) = routes(
+        [Pointer("v1", FIRST, True, SECOND, 20)], [served(FIRST, asleep=endpoint), served(SECOND)]
+    ).values()
+    assert [one.wakes for one in route.backends] == [endpoint, None]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slipway_builder.targets.kubernetes.words import explain_pod, explain_refusal, parse_time
+from slipway_builder.targets.kubernetes.words import explain_pod, explain_refusal, explain_sleep, parse_time
 from slipway_schemas.inference.statuses import Problem
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -178,6 +178,17 @@ def test_a_refusal_is_explained(message: str, problem: Problem, words: str) -> N
     found = explain_refusal(message)
     assert found.problem is problem
     assert words in found.words
+
+
+@pytest.mark.parametrize(("ready", "explained"), [("False", True), ("Unknown", False), ("True", False), (None, False)])
+def test_an_endpoint_that_nothing_would_wake_is_explained(ready: str | None, explained: bool) -> None:
+    message = "Triggers defined in ScaledObject are not working correctly"
+    conditions = [{"type": "Ready", "status": ready, "message": message}] if ready else []
+    found = explain_sleep({"status": {"conditions": [{"type": "Active", "status": "False"}, *conditions]}})
+    assert (found is not None) is explained
+    if found is not None:
+        assert found.problem is Problem.NOT_WOKEN
+        assert f"would wake it: {message}. It asks the routers" in found.words
 
 
 def test_times_are_read_with_and_without_fractions() -> None:

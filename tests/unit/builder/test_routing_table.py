@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from slipway_builder.router.engines.haproxy_maps import KEYS, LINE_BYTES, MAPS, ROUTES, commands, map_files
+from slipway_builder.router.saved import table_document
 from slipway_builder.router.table import RoutingTable
 from slipway_schemas.inference.routing import Backend, Route, RouteKey, TableChanges
 
@@ -137,4 +138,16 @@ def test_names_cannot_speak_to_haproxy() -> None:
     assert len(lines) == 1
     assert lines[0].count(" ") == 4
     assert not {";", "\n"} & set(lines[0])
-    assert lines[0].count("|") == 11
+    assert lines[0].count("|") == 12
+
+
+@pytest.mark.parametrize(("wakes", "way"), [(None, "plain"), (K1, "waking")])
+def test_routes_whose_backends_may_sleep_go_their_own_way(wakes: UUID | None, way: str) -> None:
+    table = RoutingTable()
+    backend = Backend(host="127.0.0.1", port=8000, version="v1", version_id=V1, wakes=wakes)
+    route = Route(prefix="/a/b", deployment_id=D1, endpoint="greet", backends=(backend,))
+    _apply(table, TableChanges(revision=1, complete=True, routes=(route,)))
+    fields = dict(map_files(table))[ROUTES].split(" ")[1].rstrip("\n").split("|")
+    assert (fields[3], fields[11], fields[12]) == (way, "greet", str(wakes or ""))
+    saved = TableChanges.model_validate_json(table_document(table))
+    assert saved.routes[0].backends == (backend,)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import pytest
 
-from slipway_testing.kubernetes.programs import kubernetes_problem
+from slipway_testing.kubernetes.programs import keda_problem, kubernetes_problem
 from slipway_testing.tools import TEST_IMAGE, find_tool
 from slipway_testing.vh import vh_problem
 
@@ -103,6 +103,10 @@ def _kubernetes(config: pytest.Config) -> str | None:
     return kubernetes_problem(config.rootpath)
 
 
+def _keda(config: pytest.Config) -> str | None:
+    return keda_problem(config.rootpath)
+
+
 def _chromium(config: pytest.Config) -> str | None:
     if any(find_tool(name) for name in ("chromium", "chromium-browser", "google-chrome")):
         return None
@@ -133,6 +137,7 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
         "faketime": Group("needs libfaketime", _faketime),
         "registry": Group("needs Debian's docker-registry", _registry),
         "kubernetes": Group("needs a Kubernetes cluster", _kubernetes),
+        "keda": Group("needs KEDA", _keda),
         "chromium": Group("needs a Chromium browser", _chromium),
         "haproxy": Group("needs HAProxy", _haproxy),
         "go": Group("needs the Go toolchain", _go),

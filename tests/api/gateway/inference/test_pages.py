@@ -117,11 +117,13 @@ async def test_a_version_is_made_and_handled_by_forms(lab, browser):
     fields = {"commit": SHA, "endpoint:greet": "1", "replicas:greet": "2", "version": "v7", "inherit": "1"}
     refused = await browser.send(form, **fields)
     assert (refused.status_code, "the file model has no datum" in refused.text) == (400, True)
+    fields |= {"replicas_max:greet": "5"}
     fields |= {"file:greet:model": f"datum://{lab.model['id']}", "environment_variables": "A=b=c\n\nD=e"}
     made = await browser.send(form, **fields)
     assert made.status_code == 303, made.text[-3000:]
     draft = lab.builder.drafts[-1]
-    assert (draft.name, draft.own_variables, draft.endpoints[0].scale.replicas) == ("v7", {"A": "b=c", "D": "e"}, 2)
+    assert (draft.name, draft.own_variables) == ("v7", {"A": "b=c", "D": "e"})
+    assert (draft.endpoints[0].scale.replicas, draft.endpoints[0].scale.replicas_max) == (2, 5)
     version = made.headers["location"]
     assert "data-unfinished" in await browser.get(version)
     for action in ("disable", "enable", "rebuild", "cancel"):
@@ -129,6 +131,8 @@ async def test_a_version_is_made_and_handled_by_forms(lab, browser):
     scaled = await browser.send(version, f"{version}scale/", endpoint="greet", replicas="1", replicas_max="4")
     assert scaled.status_code == 303
     assert "1 to 4, by CPU" in await browser.get(version)
+    await browser.send(version, f"{version}scale/", endpoint="greet", replicas="0", replicas_max="4")
+    assert "0 to 4, asleep while nobody asks, by CPU" in await browser.get(version)
     odd = await browser.send(version, f"{version}scale/", endpoint="greet", replicas="many")
     assert odd.status_code == 400
     tried = await browser.send(version, f"{version}test/", endpoint="greet", method="POST", path="/x", body='{"a": 1}')

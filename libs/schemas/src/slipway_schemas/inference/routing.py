@@ -22,6 +22,8 @@ class Backend(WireModel):
     """Name of the version, for the header of the answer and for metrics."""
     version_id: UUID
     weight: int = Field(default=100, ge=0, le=100)
+    wakes: UUID | None = None
+    """The endpoint, where it may be asleep: requests for it are counted, and wait for a replica. None = it never is."""
 
 
 class Route(WireModel):

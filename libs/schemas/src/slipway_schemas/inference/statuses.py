@@ -44,6 +44,8 @@ class Problem(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     UNSCHEDULABLE = "unschedulable"
     PROBE_FAILING = "probe_failing"
+    NOT_WOKEN = "not_woken"
+    """The endpoint is asleep, and who should wake it hears of no requests."""
     QUOTA_EXCEEDED = "quota_exceeded"
     TARGET_UNREACHABLE = "target_unreachable"
     REFUSED = "refused"

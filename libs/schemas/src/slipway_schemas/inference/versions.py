@@ -88,12 +88,20 @@ class EndpointSpec(WireModel):
 
 
 class Scale(Storable, WireModel):
-    """How many replicas: exactly `replicas`, or between it and `replicas_max` by CPU use."""
+    """How many replicas: exactly `replicas`, or between it and `replicas_max` by CPU use.
+
+    Between 0 and `replicas_max`: none while nobody asks; a request starts one and waits for it.
+    """
 
     replicas: Natural32 = 1
     replicas_max: Natural32 | None = None
     cpu_percent: int = Field(default=70, ge=1, le=100)
     """The use of the reserved CPU above which replicas are added."""
+
+    @property
+    def to_zero(self) -> bool:
+        """Whether the endpoint sleeps while nobody asks."""
+        return self.replicas == 0 and bool(self.replicas_max)
 
 
 class EndpointDraft(WireModel):

@@ -19,6 +19,9 @@ from slipway_testing.tools import TEST_IMAGE, find_tool
 INGRESS = "traefik"
 """Name of the ingress controller's program."""
 
+KEDA = ("keda-metrics", "keda-operator")
+"""Names of KEDA's programs."""
+
 RUN = Path("/run/slipway-k8s")
 """One folder per cluster of this machine, whoever started it."""
 
@@ -181,6 +184,10 @@ class Cluster:
         self._run(name, *command)
         self._wait(name, ready)
 
+    def end_on_node(self, name: str) -> None:
+        """End a program that `run_on_node` has started."""
+        self._end(name)
+
     def kill_container(self, container_id: str) -> None:
         """SIGKILL to all processes of a container, by the id that its pod's status names."""
         command = [*self._ctr(), "tasks", "kill", "--all", "--signal", "SIGKILL", container_id.rpartition("/")[2]]
@@ -204,6 +211,7 @@ class Cluster:
         """End every process that `start` made, by its id, and remove all that they left. May be repeated."""
         for name in (
             INGRESS,
+            *KEDA,
             "metrics-server",
             "kubelet",
             "kube-proxy",

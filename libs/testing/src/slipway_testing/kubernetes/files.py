@@ -187,14 +187,17 @@ config_path = "{self.home}/registries"
 
     def metrics_api(self) -> list[object]:
         """The objects that put metrics-server into the cluster's API."""
-        name, port = {"name": "metrics-server", "namespace": "kube-system"}, {"name": "https", "port": METRICS_PORT}
-        group = "metrics.k8s.io"
+        return self.served_by_node("metrics.k8s.io", "metrics-server", METRICS_PORT)
+
+    def served_by_node(self, group: str, service: str, number: int) -> list[object]:
+        """The objects that put a server of the node, at a port of its address, into the cluster's API."""
+        name, port = {"name": service, "namespace": "kube-system"}, {"name": "https", "port": number}
         return [
             {"apiVersion": "v1", "kind": "Service", "metadata": name, "spec": {"ports": [port]}},
             {
                 "apiVersion": "discovery.k8s.io/v1",
                 "kind": "EndpointSlice",
-                "metadata": {**name, "labels": {"kubernetes.io/service-name": name["name"]}},
+                "metadata": {**name, "labels": {"kubernetes.io/service-name": service}},
                 "addressType": "IPv4",
                 "ports": [port],
                 "endpoints": [{"addresses": [self.network.node], "conditions": {"ready": True}}],
@@ -206,7 +209,7 @@ config_path = "{self.home}/registries"
                 "spec": {
                     "group": group,
                     "version": "v1beta1",
-                    "service": {**name, "port": METRICS_PORT},
+                    "service": {**name, "port": number},
                     "insecureSkipTLSVerify": True,
                     "groupPriorityMinimum": 100,
                     "versionPriority": 100,

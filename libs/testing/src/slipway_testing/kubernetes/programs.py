@@ -36,6 +36,26 @@ def ingress_programs(root: Path) -> Path | None:
     return None if version is None else _cache() / "kubernetes" / f"traefik-{version}"
 
 
+def keda_programs(root: Path) -> Path | None:
+    """The folder with KEDA's operator and metrics server, as `programs`."""
+    version = _version(root, "keda", "github.com/kedacore/keda/v2")
+    return None if version is None else _cache() / "keda" / version
+
+
+def keda_definitions(root: Path) -> Path | None:
+    """The folder with the definitions of KEDA's objects, as `programs`."""
+    found = keda_programs(root)
+    return None if found is None else found.with_name(f"definitions-{found.name}")
+
+
+def keda_problem(root: Path) -> str | None:
+    """Why KEDA cannot be started; None when it can."""
+    found = keda_programs(root)
+    if found is not None and (found / "stamp").exists():
+        return None
+    return "KEDA is not built; tests/cluster/setup/build.sh keda does it (ten minutes of two processors, once)"
+
+
 def _version(root: Path, folder: str, module: str) -> str | None:
     try:
         text = (root / _BUILD / folder / "go.mod").read_text()
@@ -71,7 +91,8 @@ def kubernetes_problem(root: Path) -> str | None:
 def _start_problem(root: Path) -> str | None:
     if os.geteuid() != 0:
         return "run the tests as root, so that they can start one"
-    if any(one is None or not (one / "stamp").exists() for one in (programs(root), ingress_programs(root))):
+    needed = (programs(root), ingress_programs(root), keda_definitions(root))
+    if any(one is None or not (one / "stamp").exists() for one in needed):
         return "build one with tests/cluster/setup/build.sh (it takes minutes, once)"
     missing = {package for name, package in _DEBIAN.items() if not find_tool(name)}
     if not (CNI_PLUGINS / "bridge").exists():

@@ -291,6 +291,7 @@ def _request(detail: DeploymentDetail, form: Form) -> VersionRequest:
     configurations = {
         name: {
             "replicas": form.text(f"replicas:{name}") or 1,
+            "replicas_max": form.text(f"replicas_max:{name}") or None,
             "files": {
                 file: value.strip() for file, value in form.starting_with(f"file:{name}:").items() if value.strip()
             },

@@ -155,7 +155,7 @@ class AliasService:
                 and state.status is not EndpointStatus.AVAILABLE
                 and not (state.status is EndpointStatus.DISABLED and version.enabled and not state.facts.enabled)
             ]
-            serving = any(one.version_id == version_id and one.facts.ready for one in states)
+            serving = any(one.version_id == version_id and one.facts.serves for one in states)
             if waiting or not serving:
                 why = "; ".join(waiting) or "none of its endpoints serves"
                 raise Conflict(

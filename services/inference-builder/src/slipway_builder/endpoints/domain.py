@@ -14,11 +14,14 @@ PROBLEM_WORDS: Final[Mapping[str, str]] = {
     "out_of_memory": "The server was ended because it used more memory than its limit.",
     "unschedulable": "No machine of the target has room for a replica.",
     "probe_failing": "The server runs, but nothing answers on its port.",
+    "not_woken": "The endpoint is asleep, and nothing would wake it.",
     "quota_exceeded": "A quota of the target is used up.",
     "target_unreachable": "The target does not answer.",
     "refused": "The target refused the endpoint.",
 }
 
+_ASLEEP: Final = "100% - Asleep: the next request starts a replica."
+_WAKING: Final = "100% - Waking up: a replica starts for the requests that wait."
 _AWAY: Final = "The target does not answer; what serves goes on, and what is wanted now is caught up with afterwards"
 
 
@@ -36,8 +39,15 @@ class Facts:
     ready: int
     problem: str | None
     detail: str
+    may_sleep: bool = False
+    """No replica is needed while nobody asks: the endpoint scales to zero, and was ready once."""
     away: str = ""
     """Why the target does not answer now; all else is what it said last."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests are answered, at once or after one has woken a replica."""
+        return self.ready > 0 or self.may_sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,8 @@ def judge(facts: Facts) -> Judgement:
 def _of_replicas(facts: Facts) -> Judgement:
     share = f"{100 * min(facts.ready, facts.wanted) // facts.wanted}%" if facts.wanted else "0%"
     trouble = facts.detail or PROBLEM_WORDS.get(facts.problem or "", "")
+    if facts.settled and facts.may_sleep and facts.ready == 0 and facts.problem is None:
+        return Judgement(_S.AVAILABLE, _WAKING if facts.wanted else _ASLEEP)
     if facts.settled and facts.wanted == 0 and facts.problem is None:
         return Judgement(_S.UNAVAILABLE, "No replicas are wanted: set the number of replicas to 1 or more.")
     if facts.ready and facts.problem:

@@ -177,6 +177,7 @@ class TargetLoop:
             scale=one.scale,
             environment={name: value for name, value in values.items() if name not in secret},
             secret_environment={name: value for name, value in values.items() if name in secret},
+            proven=one.proven,
         )
 
     async def _write(

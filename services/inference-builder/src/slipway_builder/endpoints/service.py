@@ -10,9 +10,11 @@ from slipway_builder.deployments.store import DeploymentStore
 from slipway_builder.endpoints.domain import judge
 from slipway_builder.endpoints.store import EndpointStore
 from slipway_builder.routing.service import RoutingService
+from slipway_builder.targets.store import TargetStore
 from slipway_db import notify
-from slipway_kit.errors import NotFound
-from slipway_schemas.inference.versions import EndpointChange
+from slipway_kit.errors import Invalid, NotFound
+from slipway_schemas.inference.statuses import TargetKind
+from slipway_schemas.inference.versions import EndpointChange, Scale
 
 
 class EndpointService:
@@ -23,7 +25,7 @@ class EndpointService:
         self._store = EndpointStore(session)
 
     async def change(self, endpoint_id: UUID, wanted: EndpointChange) -> None:
-        """Enable, disable or scale an endpoint. Raises `NotFound`."""
+        """Enable, disable or scale an endpoint. Raises `NotFound`, `Invalid`."""
         deployment_id = await self._store.deployment_of(endpoint_id)
         if deployment_id is None:
             raise NotFound(f"There is no endpoint {endpoint_id}.")
@@ -32,10 +34,25 @@ class EndpointService:
         if wanted.enabled is not None:
             values["enabled"] = wanted.enabled
         if wanted.scale is not None:
+            target_id = await self._store.target_of(endpoint_id)
+            if target_id is not None:
+                await self.check_scale(target_id, wanted.scale, field="replicas")
             values["scale"] = wanted.scale.model_dump(mode="json")
         if values:
             await self._store.change(endpoint_id, values, rollout=wanted.scale is not None)
         await self.refresh(deployment_id)
+
+    async def check_scale(self, target_id: UUID, scale: Scale, *, field: str) -> None:
+        """Raise `Invalid` for a scale that no target of this kind can follow."""
+        if not scale.to_zero:
+            return
+        target = await TargetStore(self._session).get(target_id)
+        if target is not None and target.kind is not TargetKind.KUBERNETES:
+            raise Invalid(
+                f"The target {target.name} is of the kind {target.kind}, which cannot scale an endpoint to zero: only "
+                "Kubernetes with KEDA can. Ask for at least one replica, or for 0 at most as well to stop it.",
+                field=field,
+            )
 
     async def refresh(self, deployment_id: UUID) -> int:
         """Bring a deployment's endpoints and routes in line with its rows; returns the revision of the table.

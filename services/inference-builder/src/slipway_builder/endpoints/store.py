@@ -22,7 +22,7 @@ _ENABLED = """d.deleted_at IS NULL AND d.enabled AND v.deleted_at IS NULL AND v.
 
 _SETTLE = text(f"""
 UPDATE endpoints SET serving = now_wanted.serving, generation = generation + 1, apply_after = NULL, modified_at = now(),
-    ready_at = NULL, replicas_ready = 0, problem = NULL, observed_detail = '', address_host = NULL
+    ready_at = NULL, proven_at = NULL, replicas_ready = 0, problem = NULL, observed_detail = '', address_host = NULL
 FROM (
     SELECT e.id, {_ENABLED} AND i.status = 'ready' AS serving
     FROM endpoints e JOIN versions v ON v.id = e.version_id JOIN deployments d ON d.id = e.deployment_id
@@ -35,7 +35,8 @@ RETURNING endpoints.id
 _STATES = text(f"""
 SELECT e.id, e.version_id, e.name, e.status, e.status_detail, e.observed_generation >= e.generation AS settled,
     e.replicas_ready, e.replicas_wanted, e.problem, e.observed_detail, {_ENABLED} AS enabled,
-    i.status AS image_status, i.detail AS image_detail, e.address_host, e.address_port, e.ready_at, t.problem AS away
+    i.status AS image_status, i.detail AS image_detail, e.address_host, e.address_port, e.scale, e.proven_at,
+    t.problem AS away
 FROM endpoints e JOIN versions v ON v.id = e.version_id JOIN deployments d ON d.id = e.deployment_id
 JOIN images i ON i.id = e.image_id JOIN targets t ON t.id = e.target_id WHERE e.deployment_id = :deployment
 ORDER BY e.id
@@ -43,21 +44,26 @@ ORDER BY e.id
 
 _TO_APPLY = text("""
 SELECT e.id, e.generation, e.serving, e.version_id, e.deployment_id, v.project_id, d.path, d.name AS deployment,
-    v.name AS version, i.reference, i.command, e.spec, e.scale, v.environment_variables
+    v.name AS version, i.reference, i.command, e.spec, e.scale, v.environment_variables,
+    e.proven_at IS NOT NULL AS proven
 FROM endpoints e JOIN versions v ON v.id = e.version_id JOIN deployments d ON d.id = e.deployment_id
 JOIN images i ON i.id = e.image_id
 WHERE e.target_id = :target AND (e.serving OR e.generation <> e.applied_generation)
 """)
 
-_OBSERVED = text("""
+_TO_ZERO = "(scale->>'replicas')::int = 0 AND coalesce((scale->>'replicas_max')::int, 0) > 0"
+_OBSERVED = text(f"""
 UPDATE endpoints SET observed_generation = :observed_generation, replicas_ready = :replicas_ready,
     replicas_wanted = :replicas_wanted, problem = :problem, observed_detail = :observed_detail, restarts = :restarts,
     last_lines = :last_lines, address_host = :address_host, address_port = :address_port,
-    ready_at = CASE WHEN :replicas_ready > 0 THEN coalesce(ready_at, now()) END
+    ready_at = CASE WHEN :replicas_ready > 0 THEN coalesce(ready_at, now()) END,
+    proven_at = CASE WHEN :replicas_ready > 0 THEN coalesce(proven_at, now()) ELSE proven_at END,
+    -- From now on it may sleep, which the target has to hear.
+    generation = generation + CASE WHEN :replicas_ready > 0 AND proven_at IS NULL AND {_TO_ZERO} THEN 1 ELSE 0 END
 WHERE id = :id AND generation = :generation
     AND EXISTS (SELECT FROM targets t WHERE t.id = endpoints.target_id AND t.lease_token = :lease)
 RETURNING id
-""")
+""")  # noqa: S608 - fixed text
 
 _APPLIED = text("""
 UPDATE endpoints SET applied_generation = :generation
@@ -106,6 +112,7 @@ class WantedEndpoint:
     spec: EndpointSpec
     scale: Scale
     environment_variables: Mapping[str, Any]
+    proven: bool
 
 
 class EndpointStore:
@@ -265,6 +272,7 @@ def _state(row: RowMapping) -> EndpointState:
             ready=row["replicas_ready"],
             problem=row["problem"],
             detail=row["observed_detail"],
+            may_sleep=row["proven_at"] is not None and Scale.model_validate(row["scale"]).to_zero,
             away=row["away"],
         ),
         address_host=row["address_host"],
@@ -288,4 +296,5 @@ def _wanted(row: RowMapping) -> WantedEndpoint:
         spec=EndpointSpec.model_validate(row["spec"]),
         scale=Scale.model_validate(row["scale"]),
         environment_variables=row["environment_variables"],
+        proven=row["proven"],
     )

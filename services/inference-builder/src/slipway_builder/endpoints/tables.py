@@ -47,5 +47,7 @@ class EndpointRow(BuilderBase):
     address_host: Mapped[str | None]
     address_port: Mapped[int | None]
     ready_at: Mapped[datetime | None]
+    proven_at: Mapped[datetime | None]
+    """When a replica was first ready since the endpoint was last enabled."""
     created_at: Mapped[CreatedAt]
     modified_at: Mapped[datetime]

@@ -52,6 +52,13 @@ RATE_LIMITED: Final = Answer(
     "rate_limited",
     "This key has used its requests of this minute. Retry-After says in how many seconds the next minute begins.",
 )
+NOT_AWAKE: Final = Answer(
+    503,
+    "endpoint_asleep",
+    "The endpoint was asleep, and none of its replicas took this request in time. It was not carried out: try again. "
+    "The endpoint's status and log on the version's page say how far a replica is.",
+)
+TRY_AGAIN_SECONDS: Final = 30
 NO_BACKEND_DETAIL: Final = "No version serves this address now. The deployment's page says why."
 FAILURES: Final[Mapping[int, Answer]] = MappingProxyType(
     {

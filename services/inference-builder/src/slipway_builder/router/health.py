@@ -1,14 +1,19 @@
-"""`/healthz`, `/readyz` and `/metrics` of a router, on a port of their own."""
+"""`/healthz`, `/readyz`, `/metrics` and `/load/<endpoint id>` of a router, on a port of their own."""
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
 from itertools import groupby
+from uuid import UUID
 
 from slipway_builder.router.control import Control
 from slipway_builder.router.counting import RequestCounts
-from slipway_builder.router.engines.protocol import Engine
+from slipway_builder.router.engines.protocol import Engine, EngineError
 
+_OK = "200 OK"
+_NOT_NOW = "503 Service Unavailable"
+_LOAD = b"/load/"
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _HEAD_BYTES = 16 * 1024
 _READ_SECONDS = 10.0
@@ -16,7 +21,7 @@ _GAUGES = ("slipway_router_revision", "slipway_router_ready", "slipway_router_se
 
 
 class HealthServer:
-    """Answers three paths and closes the connection each time."""
+    """Answers four paths and closes the connection each time."""
 
     def __init__(self, control: Control, engine: Engine, counts: RequestCounts) -> None:
         self._control = control
@@ -38,25 +43,37 @@ class HealthServer:
             async with asyncio.timeout(_READ_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
                 words = head.split(b" ", 2)
-                status, text = self._answer(words[1].partition(b"?")[0] if len(words) > 1 else b"")
+                path = words[1].partition(b"?")[0] if len(words) > 1 else b""
+                status, kind, text = await self._answer(path)
                 body = text.encode()
                 writer.write(
-                    f"HTTP/1.1 {status}\r\nContent-Type: {_TEXT}\r\nContent-Length: {len(body)}\r\n"
+                    f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
                     "Connection: close\r\n\r\n".encode()
                     + body
                 )
                 await writer.drain()
         writer.close()
 
-    def _answer(self, path: bytes) -> tuple[str, str]:
+    async def _answer(self, path: bytes) -> tuple[str, str, str]:
         if path == b"/healthz":
-            return "200 OK", "ok\n"
+            return _OK, _TEXT, "ok\n"
         if path == b"/readyz":
             reason = self._control.not_ready()
-            return ("200 OK", "ready\n") if reason is None else ("503 Service Unavailable", f"Not ready: {reason}\n")
+            return (_OK, _TEXT, "ready\n") if reason is None else (_NOT_NOW, _TEXT, f"Not ready: {reason}\n")
         if path == b"/metrics":
-            return "200 OK", self._metrics()
-        return "404 Not Found", "There are /healthz, /readyz and /metrics.\n"
+            return _OK, _TEXT, self._metrics()
+        if path.startswith(_LOAD):
+            return await self._load(path.removeprefix(_LOAD).decode(errors="replace"))
+        return "404 Not Found", _TEXT, "There are /healthz, /readyz, /metrics and /load/<endpoint id>.\n"
+
+    async def _load(self, endpoint: str) -> tuple[str, str, str]:
+        try:
+            requests = await self._engine.load(UUID(endpoint))
+        except ValueError:
+            return "404 Not Found", _TEXT, "After /load/ comes the id of an endpoint.\n"
+        except EngineError as error:
+            return _NOT_NOW, _TEXT, f"{error}\n"
+        return _OK, "application/json", json.dumps({"requests": requests})
 
     def _metrics(self) -> str:
         samples = sorted([*self._own_samples(), *self._counts.samples()], key=lambda one: one[0].removesuffix("_total"))

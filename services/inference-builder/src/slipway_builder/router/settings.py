@@ -22,6 +22,8 @@ class TimeoutSettings(BaseModel):
 
     connect: float = Field(default=5.0, gt=0)
     """For an endpoint's server to take a connection."""
+    wake: float = Field(default=120.0, gt=0, le=3600)
+    """For that of an endpoint that may be asleep: until a replica of it runs."""
     answer: float = Field(default=600.0, gt=0)
     """For a prediction's answer, and between its bytes."""
     head: float = Field(default=30.0, gt=0)

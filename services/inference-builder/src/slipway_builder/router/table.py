@@ -18,6 +18,8 @@ class BackendEntry:
     version: str
     version_id: str
     weight: int
+    wakes: str | None = None
+    """Id of the endpoint, where it may be asleep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _backend(backend: Backend) -> BackendEntry:
         sys.intern(backend.version),
         sys.intern(str(backend.version_id)),
         backend.weight,
+        None if backend.wakes is None else str(backend.wakes),
     )
 
 

@@ -11,11 +11,13 @@ from slipway_schemas.inference.routing import Backend, Route
 class ServedEndpoint:
     """An endpoint of a version as routing sees it."""
 
+    id: UUID
     version_id: UUID
     name: str
     host: str | None
     port: int | None
-    ready: bool
+    serves: bool
+    may_sleep: bool
     detail: str
 
 
@@ -49,9 +51,16 @@ def routes_of(
 
     def backend(version_id: UUID | None, endpoint: str, weight: int) -> Backend | None:
         one = by_key.get((version_id, endpoint)) if version_id is not None else None
-        if one is None or version_id is None or not one.ready or one.host is None or one.port is None:
+        if one is None or version_id is None or not one.serves or one.host is None or one.port is None:
             return None
-        return Backend(host=one.host, port=one.port, version=names[version_id], version_id=version_id, weight=weight)
+        return Backend(
+            host=one.host,
+            port=one.port,
+            version=names[version_id],
+            version_id=version_id,
+            weight=weight,
+            wakes=one.id if one.may_sleep else None,
+        )
 
     routes = []
     for pointer in pointers:

@@ -35,11 +35,13 @@ class RoutingService:
                 pointers=await self._store.pointers(deployment.id),
                 endpoints=[
                     ServedEndpoint(
+                        id=one.id,
                         version_id=one.version_id,
                         name=one.name,
                         host=one.address_host,
                         port=one.address_port,
-                        ready=one.facts.enabled and one.facts.ready > 0,
+                        serves=one.facts.enabled and one.facts.serves,
+                        may_sleep=one.facts.may_sleep,
                         detail=one.status_detail,
                     )
                     for one in states

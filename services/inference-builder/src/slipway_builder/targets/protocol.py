@@ -33,6 +33,8 @@ class EndpointRevision:
     environment: Mapping[str, str]
     """Plain variables, the platform's own included."""
     secret_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proven: bool = False
+    """A replica was ready once since the endpoint was enabled: it may sleep, if its scale says so."""
 
     @property
     def prefix(self) -> str:

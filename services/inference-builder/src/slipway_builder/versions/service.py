@@ -38,13 +38,18 @@ class VersionService:
     async def create(self, draft: VersionDraft) -> Created:
         """Make a version with its endpoints and images; the same id again gets the same answer.
 
-        Raises `NotFound`, `Conflict` (`unique`, field `name`) when a version or an alias has the name.
+        Raises `NotFound`, `Conflict` (`unique`, field `name`) when a version or an alias has the name, `Invalid` for a
+        scale that the target cannot follow.
         """
         await self._deployments.lock(draft.deployment_id)
         known = await self._store.get(draft.id)
         if known is not None:
             return Created(id=known.id, name=known.name)
         deployment = await DeploymentService(self._session).get(draft.deployment_id)
+        for endpoint in draft.endpoints:
+            await EndpointService(self._session).check_scale(
+                deployment.target_id, endpoint.scale, field="endpoint_configurations"
+            )
         name = draft.name or (await self.suggest(draft.deployment_id)).name
         try:
             async with self._session.begin_nested():

@@ -144,10 +144,10 @@ class Version:
 
     @property
     def status_text(self) -> str:
-        """Share of ready replicas and status in words, such as `100% - Available`."""
+        """Share of ready replicas and status in words, such as `100% - Available`, which asleep it is too."""
         wanted = sum(one.replicas_wanted for one in self.endpoints if one.enabled)
         ready = sum(min(one.replicas_ready, one.replicas_wanted) for one in self.endpoints if one.enabled)
-        percent = 100 * ready // wanted if wanted else 0
+        percent = 100 if self.status is EndpointStatus.AVAILABLE else 100 * ready // wanted if wanted else 0
         return f"{percent}% - {self.status.value.replace('_', ' ').capitalize()}"
 
 

@@ -113,6 +113,9 @@ class EndpointUpdate(BaseModel):
     enabled: bool | None = None
     replicas: Replicas | None = None
     replicas_max: Annotated[
-        Replicas | None, Field(description="Above `replicas`: scale between the two; equal to it: do not scale.")
+        Replicas | None,
+        Field(
+            description="Above `replicas`: scale between the two, from 0 on where the target can; equal to it: do not."
+        ),
     ] = None
     cpu_percent: int | None = Field(default=None, ge=1, le=100)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -12,10 +13,11 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from slipway_builder.router.engines.child import lesser_account, start_child
 from slipway_builder.router.engines.haproxy_admin import ask, run_commands
-from slipway_builder.router.engines.haproxy_config import SOCKETS, Places, render
+from slipway_builder.router.engines.haproxy_config import LOAD, SOCKETS, Places, render
 from slipway_builder.router.engines.haproxy_maps import MAPS, commands, map_files
 from slipway_builder.router.engines.protocol import EngineError
 from slipway_builder.router.settings import RouterSettings
@@ -31,6 +33,7 @@ _LONGEST_PAUSE = 5.0
 _HEALTHY_SECONDS = 10.0
 _LONGEST_SOCKET_PATH = 80
 """The kernel takes 107 bytes; HAProxy adds a few while it binds."""
+_LOAD_NUMBERS = re.compile(r" (?:conn_cur|http_req_rate\(\d+\))=(\d+)")
 _ADMINISTRATORS_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -103,6 +106,11 @@ class HaproxyEngine:
             await asyncio.wait_for(self._serving.wait(), START_SECONDS)
         except TimeoutError:
             raise EngineError(f"HAProxy does not serve since {START_SECONDS:.0f} s; this log says why.") from None
+
+    async def load(self, endpoint_id: UUID) -> int:
+        """What its table says. Raises `EngineError`."""
+        said = await ask(self._places.admin, f"show table {LOAD} key {endpoint_id}")
+        return max((int(number) for number in _LOAD_NUMBERS.findall(said)), default=0)
 
     async def close(self) -> None:
         """End HAProxy; open requests have no time to finish once the control process goes."""

@@ -7,12 +7,16 @@ from pathlib import Path
 from slipway_builder.router import answers
 from slipway_builder.router.answers import Answer
 from slipway_builder.router.engines.haproxy_maps import CANARIES, HASHES, KEYS, ROUTES, SCOPES
+from slipway_builder.router.load import RECENT_SECONDS
 from slipway_builder.router.settings import RouterSettings
 from slipway_schemas.inference.routing import PREFIX_HEADER, VERSION_HEADER
 
 PLAIN = "plain"
 SPECIAL = "special"
+WAKING = "waking"
 REFUSED = "refused"
+LOAD = "load"
+"""The table of requests by endpoint, for those that may be asleep."""
 SOCKETS = "sockets"
 """Folder of the socket that HAProxy makes itself."""
 
@@ -51,6 +55,8 @@ class Places:
 def render(settings: RouterSettings, places: Places, listener: int, max_connections: int) -> str:
     """The whole configuration; `listener` is the number of the inherited listening socket."""
     waits = settings.timeouts
+    pause = min(waits.connect, _WAKE_PAUSE_SECONDS)
+    later = f"hdr Retry-After {answers.TRY_AGAIN_SECONDS}"
     secure = f" ssl crt {places.certificate} alpn h2,http/1.1" if settings.tls_certificate else ""
     threads = f"    nbthread {settings.threads}\n" if settings.threads else ""
     failures = "\n".join(
@@ -92,6 +98,9 @@ defaults
 backend limits
     stick-table type string len 84 size 200k expire 70s store gpc0
 
+backend {LOAD}
+    stick-table type string len 36 size 100k expire 1m store conn_cur,http_req_rate({RECENT_SECONDS}s)
+
 frontend requests
     bind fd@{listener}{secure}
     log-format "{_REQUEST_LINE}"
@@ -105,7 +114,10 @@ frontend requests
     http-request set-var(txn.hash) var(sess.hash) if {{ var(txn.shown) -m found }}
     http-request set-var(txn.key) var(txn.route),field(2,|),concat(/,txn.hash),map_str({places.map(KEYS)})
     use_backend {PLAIN} if {{ var(txn.key) -m beg plain }} {{ var(txn.route),field(4,|) plain }}
-    use_backend {SPECIAL} if {{ var(txn.route),field(3,|) public }} or {{ var(txn.key) -m found }}
+    acl passes var(txn.route),field(3,|) public
+    acl passes var(txn.key) -m found
+    use_backend {WAKING} if passes {{ var(txn.route),field(4,|) waking }}
+    use_backend {SPECIAL} if passes
     default_backend {REFUSED}
 
 # One version behind the address and a key without an end: most requests, so what they need is all that stands here.
@@ -117,6 +129,19 @@ backend {PLAIN}
 # Everything else that may pass: public endpoints, keys with an end, a rate or a scope, canaries, no backends.
 backend {SPECIAL}
 {_lines(_special(settings, places))}
+{_lines(_forward(settings))}
+    http-after-response set-header {VERSION_HEADER} %[var(txn.route),field(7,|)] if {{ var(txn.passed) -m found }}
+
+# The same for endpoints that may be asleep. Nobody takes connections until a replica runs; nothing has been sent then,
+# so each request is tried again. It has a connection of its own, as those to a replica that is gone are closed.
+backend {WAKING}
+    retry-on conn-failure
+    retries {max(1, round(waits.wake / pause))}
+    timeout connect {_ms(pause)}
+    http-reuse never
+    http-error status 503 content-type {answers.PROBLEM_TYPE} string {_quoted(answers.NOT_AWAKE.body)} {later}
+{_lines(_special(settings, places))}
+    http-request track-sc1 var(txn.route),field(13,|) table {LOAD} if {{ var(txn.route),field(13,|) -m len gt 0 }}
 {_lines(_forward(settings))}
     http-after-response set-header {VERSION_HEADER} %[var(txn.route),field(7,|)] if {{ var(txn.passed) -m found }}
 
@@ -217,6 +242,8 @@ def _trusted(settings: RouterSettings) -> str:
     return f"{{ src {' '.join(str(one) for one in settings.trusted_proxies)} }}"
 
 
+_WAKE_PAUSE_SECONDS = 0.5
+"""HAProxy pauses as long after a refused connection as it waits for one that is neither taken nor refused."""
 _DETAIL = "var(txn.route),field(11,|),url_dec"
 _REQUEST_LINE = (
     "%[var(txn.route),field(1,|)] %[var(txn.route),field(8,|)] %[var(txn.key),field(2,|)] "

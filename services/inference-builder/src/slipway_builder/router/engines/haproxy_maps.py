@@ -2,8 +2,9 @@
 
 Values are fields between bars:
 
-routes: prefix/ -> prefix/|deployment|closed or public|plain or special|host|port|version|version id|one, sticky, random
-or none|share of the canary|detail|endpoint, of the first backend; looked up by the longest key that begins a path.
+routes: prefix/ -> prefix/|deployment|closed or public|plain, special or waking|host|port|version|version id|one,
+sticky, random or none|share of the canary|detail|endpoint|endpoint id where it may be asleep, of the first backend;
+looked up by the longest key that begins a path.
 canaries: prefix/ -> the same of the second backend.
 keys: deployment/hash -> plain|id or metered|id|expiry|requests per minute|all or some.
 scopes: hash/endpoint -> 1, for keys that are for some endpoints. hashes: hash -> 1, for every key there is.
@@ -85,10 +86,13 @@ def route_entries(prefix: str, entry: RouteEntry | None) -> dict[str, dict[str, 
     kind = "none" if not entry.backends else ("sticky" if entry.sticky else "random") if entry.canary_share else "one"
     access = "public" if entry.public else "closed"
     path = "plain" if (access, kind) == ("closed", "one") else "special"
+    if any(one.wakes for one in entry.backends):
+        path = "waking"
     detail = "" if entry.backends else quote(no_backend(entry.detail[:MAX_DETAIL]).body, safe="")
     first = (f"{prefix}/", entry.deployment, access, path)
     last = (kind, str(entry.canary_share), detail, quote(entry.endpoint, safe=""))
-    values = ["|".join((*first, _backend(one), *last)) for one in entry.backends] or ["|".join((*first, "|||", *last))]
+    values = ["|".join((*first, _backend(one), *last, one.wakes or "")) for one in entry.backends]
+    values = values or ["|".join((*first, "|||", *last, ""))]
     return {name: {f"{prefix}/": value} for name, value in zip((ROUTES, CANARIES), values, strict=False)}
 
 

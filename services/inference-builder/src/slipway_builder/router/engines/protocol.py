@@ -1,6 +1,7 @@
 """What the control process needs of an engine."""
 
 from typing import Protocol
+from uuid import UUID
 
 from slipway_builder.router.table import Difference
 
@@ -28,6 +29,13 @@ class Engine(Protocol):
 
     async def apply(self, difference: Difference) -> None:
         """Serve new requests by a difference that the table has taken over. Raises `EngineError`."""
+        ...
+
+    async def load(self, endpoint_id: UUID) -> int:
+        """How many requests an endpoint that may be asleep has: open ones, or those that came in the last seconds.
+
+        Raises `EngineError`.
+        """
         ...
 
     async def close(self) -> None:

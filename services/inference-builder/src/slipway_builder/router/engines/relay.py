@@ -5,12 +5,15 @@ import ipaddress
 import random
 import socket
 import ssl
+import time
 from collections.abc import Callable
+from uuid import UUID
 
 from slipway_builder.router.deciding import Decider
 from slipway_builder.router.engines.protocol import EngineError
 from slipway_builder.router.engines.relay_backend import Pool
 from slipway_builder.router.engines.relay_client import ClientConnection
+from slipway_builder.router.load import RequestLoad
 from slipway_builder.router.settings import RouterSettings, TimeoutSettings
 from slipway_builder.router.table import Difference, RoutingTable
 
@@ -36,7 +39,8 @@ class RelayEngine:
         self._sweeper: asyncio.Task[None] | None = None
         self.note = on_requests
         self.decider = Decider(table, lambda: random.randrange(10_000))  # noqa: S311 - shares of a canary
-        self.pool = Pool(settings.timeouts.connect)
+        self.pool = Pool(settings.timeouts.connect, settings.timeouts.wake)
+        self.arrivals = RequestLoad(time.monotonic)
         self.connections: set[ClientConnection] = set()
 
     @property
@@ -61,6 +65,10 @@ class RelayEngine:
 
     async def apply(self, difference: Difference) -> None:
         """Nothing to do: each request looks into the table."""
+
+    async def load(self, endpoint_id: UUID) -> int:
+        """As counted here."""
+        return self.arrivals.requests(str(endpoint_id))
 
     async def close(self) -> None:
         """Close every connection."""

@@ -13,6 +13,8 @@ from slipway_builder.router.table import BackendEntry
 IDLE_SECONDS = 1.5
 """Longest time that a kept connection was not used; servers close theirs after 2 s and more."""
 _CONNECT_PAUSES = (0.0, 0.1, 0.4)
+_WAKE_PAUSE = 0.5
+"""Between the tries to reach an endpoint that may be asleep, and the longest that one may take."""
 _LOWEST_FINAL = 200
 _SWITCHING = 101
 
@@ -190,8 +192,9 @@ class BackendConnection(asyncio.Protocol):
 class Pool:
     """Kept connections by address, and new ones."""
 
-    def __init__(self, connect_seconds: float) -> None:
+    def __init__(self, connect_seconds: float, wake_seconds: float) -> None:
         self._connect_seconds = connect_seconds
+        self._wake_seconds = wake_seconds
         self._idle: dict[tuple[str, int], list[BackendConnection]] = {}
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
@@ -212,20 +215,33 @@ class Pool:
         self._idle.setdefault(connection.address, []).append(connection)
 
     async def connect(self, backend: BackendEntry) -> BackendConnection:
-        """A new connection. Raises OSError or TimeoutError after three tries."""
-        loop = asyncio.get_running_loop()
-        address = backend.host, backend.port
+        """A new connection.
+
+        Raises OSError or TimeoutError after three tries, or when an endpoint that may be asleep is not awake in time.
+        """
+        if backend.wakes:
+            async with asyncio.timeout(self._wake_seconds):
+                while True:
+                    try:
+                        return await self._connect(backend, min(self._connect_seconds, _WAKE_PAUSE))
+                    except OSError:  # also when nobody answers for so long
+                        await asyncio.sleep(_WAKE_PAUSE)
         failure: OSError | None = None
         for pause in _CONNECT_PAUSES:
             await asyncio.sleep(pause)
             try:
-                async with asyncio.timeout(self._connect_seconds):
-                    _, connection = await loop.create_connection(lambda: BackendConnection(address), *address)
+                return await self._connect(backend, self._connect_seconds)
             except ConnectionError as error:
                 failure = error
-            else:
-                return connection
         raise failure or OSError("no connection")
+
+    async def _connect(self, backend: BackendEntry, seconds: float) -> BackendConnection:
+        address = backend.host, backend.port
+        async with asyncio.timeout(seconds):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: BackendConnection(address), *address
+            )
+        return connection
 
     def sweep(self) -> None:
         """Close what was not used for long."""

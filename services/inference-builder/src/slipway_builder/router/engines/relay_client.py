@@ -12,6 +12,7 @@ from slipway_builder.router.engines.relay_backend import Pool
 from slipway_builder.router.engines.relay_exchange import Exchange
 from slipway_builder.router.engines.relay_heads import Client, Head, own_answer
 from slipway_builder.router.engines.relay_writing import BatchedWriter
+from slipway_builder.router.load import RequestLoad
 from slipway_builder.router.settings import TimeoutSettings
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -28,6 +29,11 @@ class Relay(Protocol):
     @property
     def pool(self) -> Pool:
         """Connections to servers."""
+        ...
+
+    @property
+    def arrivals(self) -> RequestLoad:
+        """Counts requests of endpoints that may be asleep."""
         ...
 
     @property

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from slipway_builder.router.answers import FAILURES, Answer
+from slipway_builder.router.answers import FAILURES, NOT_AWAKE, TRY_AGAIN_SECONDS, Answer
 from slipway_builder.router.deciding import Forward, Refusal
 from slipway_builder.router.engines.relay_backend import BackendConnection
 from slipway_builder.router.engines.relay_heads import (
@@ -51,6 +51,7 @@ class Exchange:
         self._started = self._answered = self._done = False
         self._chunked = False
         self._began_at = 0.0
+        self._counted: str | None = None
 
     @property
     def bodiless(self) -> bool:
@@ -73,6 +74,9 @@ class Exchange:
             self._answer(decision.answer, decision.headers)
             return
         self._decision = decision
+        if decision.backend.wakes:
+            self._counted = decision.backend.wakes
+            self._client.relay.arrivals.arrived(self._counted)
         self._send()
 
     def request_body(self, data: bytes) -> None:
@@ -114,6 +118,7 @@ class Exchange:
     def abandon(self) -> None:
         """The client is gone."""
         self._done = True
+        self._leave()
         if self._connecting is not None:
             self._connecting.cancel()
         if self._backend is not None:
@@ -204,7 +209,10 @@ class Exchange:
             connection = await self._client.relay.pool.connect(decision.backend)
         except (OSError, TimeoutError):
             self._connecting = None
-            self._answer(FAILURES[503])
+            if decision.backend.wakes:
+                self._answer(NOT_AWAKE, (("Retry-After", str(TRY_AGAIN_SECONDS)),))
+            else:
+                self._answer(FAILURES[503])
             return
         self._connecting = None
         self._use(connection, decision)
@@ -232,11 +240,18 @@ class Exchange:
     def _finish(self) -> None:
         """The answer is complete; what is left of the request is read and forgotten, so that the client reads it."""
         self._done = True
+        self._leave()
         self._waiting.clear()
         if self._request_complete or (not self._keep and (self.upgrading or self._head.value(b"expect") is not None)):
             self._client.finished(self, close=not self._keep)
         else:
             self._client.hold("server", False)
+
+    def _leave(self) -> None:
+        """Nothing of it is open any more."""
+        if self._counted:
+            self._client.relay.arrivals.left(self._counted)
+            self._counted = None
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._head.chunked else data

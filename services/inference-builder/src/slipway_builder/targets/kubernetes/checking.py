@@ -26,6 +26,13 @@ RIGHTS: Final = (
 )
 """What Slipway does in the namespace; `deploy/kubernetes/account.yaml` grants it."""
 
+KEDA_RIGHT: Final = ("keda.sh", "scaledobjects", ("list", *WRITE))
+KEDA_API: Final = "/apis/keda.sh/v1alpha1"
+NO_KEDA: Final = (
+    "This cluster has no KEDA (scaledobjects.keda.sh), so an endpoint cannot scale to zero. "
+    "Install KEDA 2.20 or newer, or ask for at least one replica."
+)
+
 BUILD_RIGHTS: Final = (
     ("batch", "jobs", ("list", "create", "delete")),
     ("", "secrets", ("create",)),
@@ -61,6 +68,7 @@ async def check_cluster(api: ClusterApi, settings: KubernetesTargetSettings) -> 
             "/apis/gateway.networking.k8s.io/v1",
             "The cluster has no Gateway API; the target's wildcard route must be an Ingress.",
         ),
+        _keda(api, settings.namespace),
     )
     return (connection, namespace, *rest, *await _builds(api, settings.builds))
 
@@ -145,6 +153,13 @@ async def _may(api: ClusterApi, namespace: str, group: str, resource: str, verb:
 def _rule(group: str, resource: str, verbs: tuple[str, ...]) -> str:
     """The rule as it is written into a Role."""
     return f'{{apiGroups: ["{group}"], resources: ["{resource}"], verbs: [{", ".join(verbs)}]}}'
+
+
+async def _keda(api: ClusterApi, namespace: str) -> TargetCheck:
+    """Whether endpoints can scale to zero."""
+    name = "KEDA (optional)"
+    found = await _has_api(api, name, KEDA_API, NO_KEDA)
+    return replace(await _right(api, namespace, *KEDA_RIGHT), name=name) if found.ok else found
 
 
 async def _has_api(api: ClusterApi, name: str, path: str, otherwise: str) -> TargetCheck:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
-from typing import Any
+from typing import Any, Final
 
 from slipway_builder.targets.kubernetes.names import (
     AUTOSCALER,
@@ -16,6 +16,7 @@ from slipway_builder.targets.kubernetes.names import (
     NETWORK_POLICY,
     PREFIX,
     ROUTER_COMPONENT,
+    SCALED_OBJECT,
     SECRET,
     SECRETS,
     SERVICE,
@@ -38,6 +39,16 @@ _LINK_LOCAL = "169.254.0.0/16"
 _NODE_DNS = "169.254.20.10/32"
 """Where a node's own DNS cache listens by convention."""
 
+_ROUTERS: Final = "http://slipway-router-health.{namespace}.svc:8089"
+"""The Service of `deploy/kubernetes/router.yaml` with the routers' health port. KEDA asks each pod behind it, and takes
+the first two parts of the name for service and namespace, with the port when no third one stands before it."""
+
+_POLL_SECONDS: Final = 2
+"""How often KEDA asks: a request that wakes an endpoint waits half of it on average before anything happens."""
+
+_NEVER_BY_REQUESTS: Final = "1000000"
+"""Requests that one more replica would be started for: they wake an endpoint, and the CPUs' use does the rest."""
+
 
 def manifests(
     revision: EndpointRevision, settings: KubernetesTargetSettings, installation: str, key: bytes
@@ -58,7 +69,9 @@ def manifests(
         found.append(_network_policy(revision, settings, installation))
     if revision.scale.replicas > 1:
         found.append(_budget(revision, installation))
-    if autoscaled(revision):
+    if sleeps(revision):
+        found.append(_scaled_object(revision, settings, installation))
+    elif autoscaled(revision):
         found.append(_autoscaler(revision, settings, installation))
     order = list(KINDS)
     return tuple(sorted(found, key=lambda one: order.index(one["kind"])))
@@ -68,6 +81,14 @@ def autoscaled(revision: EndpointRevision) -> bool:
     """Whether the cluster decides on the number of replicas, between bounds."""
     most = revision.scale.replicas_max
     return most is not None and most > revision.scale.replicas > 0
+
+
+def sleeps(revision: EndpointRevision) -> bool:
+    """Whether KEDA decides on the number of replicas, and may take the last one away.
+
+    Not before a replica was ready: a version that cannot serve is not to be taken for one that is asleep.
+    """
+    return revision.scale.to_zero and revision.proven
 
 
 def _check_scale(revision: EndpointRevision, settings: KubernetesTargetSettings) -> None:
@@ -99,7 +120,7 @@ def _deployment(
     if values:
         marks[SECRETS] = hmac.new(key, json.dumps(values, sort_keys=True).encode(), hashlib.sha256).hexdigest()
     spec = {
-        "replicas": revision.scale.replicas,
+        "replicas": 1 if revision.scale.to_zero else revision.scale.replicas,
         "revisionHistoryLimit": 1,
         "progressDeadlineSeconds": settings.start_seconds,
         "selector": {"matchLabels": selector(revision.endpoint_id)},
@@ -131,17 +152,57 @@ def _budget(revision: EndpointRevision, installation: str) -> Manifest:
 def _autoscaler(revision: EndpointRevision, settings: KubernetesTargetSettings, installation: str) -> Manifest:
     target = {"type": "Utilization", "averageUtilization": revision.scale.cpu_percent}
     spec = {
-        "scaleTargetRef": {
-            "apiVersion": DEPLOYMENT.api_version,
-            "kind": DEPLOYMENT.kind,
-            "name": object_name(revision.endpoint_id),
-        },
+        "scaleTargetRef": _scaled(revision),
         "minReplicas": revision.scale.replicas,
         "maxReplicas": revision.scale.replicas_max,
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
-        "behavior": {"scaleDown": {"stabilizationWindowSeconds": settings.scale_down_seconds}},
+        "behavior": _behavior(settings),
     }
     return _object(AUTOSCALER, revision, installation) | {"spec": spec}
+
+
+def _scaled_object(revision: EndpointRevision, settings: KubernetesTargetSettings, installation: str) -> Manifest:
+    triggers = [_load_trigger(revision, origin, aggregated=False) for origin in settings.router_load]
+    if not triggers:
+        origin = _ROUTERS.format(namespace=settings.namespace)
+        triggers = [_load_trigger(revision, origin, aggregated=True)]
+    if (revision.scale.replicas_max or 0) > 1:
+        cpu = {"value": str(revision.scale.cpu_percent)}
+        triggers.append({"type": "cpu", "metricType": "Utilization", "metadata": cpu})
+    spec = {
+        "scaleTargetRef": _scaled(revision),
+        "minReplicaCount": 0,
+        "maxReplicaCount": revision.scale.replicas_max,
+        "pollingInterval": _POLL_SECONDS,
+        "cooldownPeriod": settings.scale_down_seconds,
+        "initialCooldownPeriod": settings.scale_down_seconds,
+        "triggers": triggers,
+        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(settings)}},
+    }
+    return _object(SCALED_OBJECT, revision, installation) | {"spec": spec}
+
+
+def _load_trigger(revision: EndpointRevision, origin: str, *, aggregated: bool) -> dict[str, Any]:
+    """Any request that arrives, waits or is answered keeps the endpoint awake."""
+    metadata = {
+        "url": f"{origin}/load/{revision.endpoint_id}",
+        "format": "json",
+        "valueLocation": "requests",
+        "activationTargetValue": "0",
+        "targetValue": _NEVER_BY_REQUESTS,
+    }
+    if aggregated:
+        metadata |= {"aggregateFromKubeServiceEndpoints": "true", "aggregationType": "sum"}
+    return {"type": "metrics-api", "metricType": "AverageValue", "metadata": metadata}
+
+
+def _scaled(revision: EndpointRevision) -> dict[str, str]:
+    name = object_name(revision.endpoint_id)
+    return {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.kind, "name": name}
+
+
+def _behavior(settings: KubernetesTargetSettings) -> dict[str, Any]:
+    return {"scaleDown": {"stabilizationWindowSeconds": settings.scale_down_seconds}}
 
 
 def _network_policy(revision: EndpointRevision, settings: KubernetesTargetSettings, installation: str) -> Manifest:

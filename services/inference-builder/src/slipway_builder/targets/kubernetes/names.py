@@ -49,11 +49,14 @@ POD: Final = Kind("", "v1", "Pod", "pods")
 EVENT: Final = Kind("", "v1", "Event", "events")
 DEPLOYMENT: Final = Kind("apps", "v1", "Deployment", "deployments")
 AUTOSCALER: Final = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+SCALED_OBJECT: Final = Kind("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects")
 BUDGET: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 JOB: Final = Kind("batch", "v1", "Job", "jobs")
 NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 
-KINDS: Final = {kind.kind: kind for kind in (SERVICE, SECRET, NETWORK_POLICY, BUDGET, DEPLOYMENT, AUTOSCALER)}
+KINDS: Final = {
+    kind.kind: kind for kind in (SERVICE, SECRET, NETWORK_POLICY, BUDGET, DEPLOYMENT, AUTOSCALER, SCALED_OBJECT)
+}
 """Kinds that an endpoint is made of, in the order in which they are applied.
 
 Secrets may not be listed, so they come after something that is: what a killed builder leaves half applied is seen.

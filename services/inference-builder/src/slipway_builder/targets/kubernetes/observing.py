@@ -8,7 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from slipway_builder.targets.kubernetes.names import ENDPOINT_ID, GENERATION
-from slipway_builder.targets.kubernetes.words import Trouble, explain_pod, explain_refusal, pod_ready, restarts
+from slipway_builder.targets.kubernetes.words import (
+    Trouble,
+    explain_pod,
+    explain_refusal,
+    explain_sleep,
+    pod_ready,
+    restarts,
+)
 from slipway_builder.targets.protocol import Address, Observation
 
 Listed = Mapping[str, Any]
@@ -23,6 +30,8 @@ class Listing:
     pods: Iterable[Listed]
     events: Iterable[Listed]
     """Warnings of the namespace."""
+    scaled: Iterable[Listed] = ()
+    """What KEDA says of those that it scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ class Seen:
 class _Parts:
     deployment: Listed | None = None
     service: Listed | None = None
+    scaled: Listed | None = None
     pods: list[Listed] = field(default_factory=list)
 
 
@@ -47,6 +57,8 @@ def seen(listing: Listing, now: datetime) -> dict[UUID, Seen]:
         parts[_endpoint(one)].deployment = one
     for one in listing.services:
         parts[_endpoint(one)].service = one
+    for one in listing.scaled:
+        parts[_endpoint(one)].scaled = one
     for one in listing.pods:
         parts[_endpoint(one)].pods.append(one)
     warnings: dict[str, list[Listed]] = defaultdict(list)
@@ -88,6 +100,8 @@ def _observe(endpoint: UUID, parts: _Parts, warnings: Mapping[str, list[Listed]]
     if "deletionTimestamp" in deployment["metadata"]:
         return Seen(replace(found, detail="It is being removed from the cluster."))
     trouble, asked = _trouble(deployment, pods, warnings, now)
+    if trouble is None and not wanted and parts.scaled is not None:
+        trouble = explain_sleep(parts.scaled)
     if trouble is None:
         return Seen(found)
     detail = trouble.words if not ready else f"{ready} of {wanted} replicas serve. {trouble.words}"

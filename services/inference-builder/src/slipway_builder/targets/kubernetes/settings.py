@@ -86,7 +86,11 @@ class KubernetesTargetSettings(StrictModel):
     stop_seconds: int = Field(default=30, ge=1)
     """How long a server may take to finish its requests after that."""
     scale_down_seconds: int = Field(default=300, ge=0, le=3600)
-    """How long the load must have been low before replicas are taken away."""
+    """How long the load must have been low before replicas are taken away, and the last one of an endpoint that sleeps
+    while nobody asks."""
+    router_load: tuple[Annotated[str, Field(pattern=r"^https?://[^\s/]+$")], ...] = ()
+    """Where KEDA asks the routers for their load, one origin each: the health ports of routers outside of the cluster.
+    Empty = the router pods of this namespace, by the Service of `router.yaml`."""
     builds: BuildSettings | None = None
     """For the image builder `buildkit`; None = no builds in this cluster."""
     request_seconds: float = Field(default=10.0, gt=0)

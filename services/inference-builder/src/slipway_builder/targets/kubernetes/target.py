@@ -11,11 +11,11 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from slipway_builder.targets.kubernetes.checking import check_cluster
-from slipway_builder.targets.kubernetes.client import ClusterApi, NotAllowed
+from slipway_builder.targets.kubernetes.checking import KEDA_API, NO_KEDA, check_cluster
+from slipway_builder.targets.kubernetes.client import ClusterApi, NotAllowed, Refused
 from slipway_builder.targets.kubernetes.drift import Owned
 from slipway_builder.targets.kubernetes.following import Follower
-from slipway_builder.targets.kubernetes.manifests import Manifest, autoscaled, manifests
+from slipway_builder.targets.kubernetes.manifests import Manifest, autoscaled, manifests, sleeps
 from slipway_builder.targets.kubernetes.names import (
     AUTOSCALER,
     BUDGET,
@@ -27,6 +27,7 @@ from slipway_builder.targets.kubernetes.names import (
     KINDS,
     NETWORK_POLICY,
     POD,
+    SCALED_OBJECT,
     SECRET,
     SERVICE,
     Kind,
@@ -45,8 +46,10 @@ from slipway_schemas.inference.statuses import TargetKind
 _HANDOVER_MANAGER = "slipway-scale"
 """Holds the number of replicas while it goes from Slipway to the autoscaler, so that it never falls to one."""
 
-_UNSEEN = (AUTOSCALER, BUDGET, NETWORK_POLICY)
-"""Kinds whose objects are listed for nothing but to see that they are there and unchanged."""
+_SCALERS = (AUTOSCALER, SCALED_OBJECT)
+
+_UNSEEN = (*_SCALERS, BUDGET, NETWORK_POLICY)
+"""Kinds whose objects are listed to see that they are there and unchanged, and of KEDA's what it says to them."""
 
 _LOG_BYTES = 16 * 1024
 _LOGS_AT_ONCE = 8
@@ -89,14 +92,21 @@ class KubernetesTarget:
         refuses the revision.
         """
         found = manifests(revision, self._settings, self._installation, self._key)
+        if revision.scale.to_zero:
+            await self._check_keda()
+        wanted = {(one["kind"], one["metadata"]["name"]) for one in found}
+        unwanted = [one for one in _possible(revision.endpoint_id) if (one[0].kind, one[1]) not in wanted]
+        # Of two scalers of one deployment KEDA refuses the second one.
+        for kind, name in unwanted:
+            if kind in _SCALERS:
+                await self._delete(kind, name)
         try:
             live = [await self._apply(revision, manifest) for manifest in found]
         except NotFound as error:
             raise Unavailable(f"The cluster lacks what endpoints need: {error.message}.") from error
-        wanted = {(one["kind"], one["metadata"]["name"]) for one in found}
-        for kind, name in _possible(revision.endpoint_id):
-            if (kind.kind, name) not in wanted:
-                await self._api.delete(kind.path(self._settings.namespace, name))
+        for kind, name in unwanted:
+            if kind not in _SCALERS:
+                await self._delete(kind, name)
         self._owned.applied(revision.endpoint_id, live)
 
     async def remove(self, endpoint_id: UUID) -> None:
@@ -104,7 +114,7 @@ class KubernetesTarget:
         self._owned.forget(endpoint_id)
         for kind, name in reversed(_possible(endpoint_id)):
             if kind is not DEPLOYMENT:
-                await self._api.delete(kind.path(self._settings.namespace, name))
+                await self._delete(kind, name)
         path = DEPLOYMENT.path(self._settings.namespace, object_name(endpoint_id))
         await self._api.delete(path, propagation="Foreground")
 
@@ -116,11 +126,12 @@ class KubernetesTarget:
             self._list(SERVICE, labelSelector=ours),
             self._list(POD, labelSelector=ours),
             self._list(EVENT, fieldSelector="type=Warning,involvedObject.kind=Pod", resourceVersion="0"),
-            *(self._list_names(kind, ours) for kind in _UNSEEN),
+            *(self._list_others(kind, ours) for kind in _UNSEEN),
         )
-        found = seen(Listing(deployments, services, pods, events), self._clock.now())
         listed = {DEPLOYMENT.kind: deployments, SERVICE.kind: services}
         listed |= {kind.kind: some for kind, some in zip(_UNSEEN, others, strict=True) if some is not None}
+        scaled = listed.get(SCALED_OBJECT.kind, [])
+        found = seen(Listing(deployments, services, pods, events, scaled), self._clock.now())
         for one in itertools.chain.from_iterable(listed.values()):
             endpoint_id = UUID(one["metadata"]["labels"][ENDPOINT_ID])
             found.setdefault(endpoint_id, Seen(Observation(endpoint_id, 0, 0, 0, detail="Most of it is missing.")))
@@ -152,22 +163,38 @@ class KubernetesTarget:
     async def _apply(self, revision: EndpointRevision, manifest: Manifest) -> Manifest:
         kind = KINDS[manifest["kind"]]
         path = kind.path(self._settings.namespace, manifest["metadata"]["name"])
-        if kind is DEPLOYMENT and autoscaled(revision):
-            return await self._apply_autoscaled(path, manifest)
+        if kind is DEPLOYMENT and (autoscaled(revision) or sleeps(revision)):
+            return await self._apply_autoscaled(path, manifest, may_sleep=sleeps(revision))
         return await self._api.apply(path, manifest)
 
-    async def _apply_autoscaled(self, path: str, manifest: Manifest) -> Manifest:
+    async def _delete(self, kind: Kind, name: str) -> None:
+        try:
+            await self._api.delete(kind.path(self._settings.namespace, name))
+        except NotAllowed:
+            # Where nothing sleeps the account needs no right on KEDA's objects, and has made none.
+            if kind is not SCALED_OBJECT:
+                raise
+
+    async def _check_keda(self) -> None:
+        try:
+            await self._api.get(KEDA_API)
+        except NotFound as error:
+            raise Refused(NO_KEDA) from error
+
+    async def _apply_autoscaled(self, path: str, manifest: Manifest, *, may_sleep: bool) -> Manifest:
         """Apply without touching the number of replicas, which is the autoscaler's.
 
         A field that its last manager no longer names falls back to its default, here one replica. So a number that
-        Slipway has set goes to another manager first, where it stays until the autoscaler changes it.
+        Slipway has set goes to another manager first, where it stays until the autoscaler changes it. No autoscaler
+        but KEDA's starts the first replica, so an endpoint that no longer sleeps is woken.
         """
         try:
             live = await self._api.get(path)
         except NotFound:
             live = await self._api.apply(path, manifest)
-        if _sets_replicas(live):
-            least = max(int(live["spec"]["replicas"]), int(manifest["spec"]["replicas"]))
+        replicas = int(live["spec"]["replicas"])
+        if _sets_replicas(live) or (replicas == 0 and not may_sleep):
+            least = max(replicas, int(manifest["spec"]["replicas"]))
             handed = {key: manifest[key] for key in ("apiVersion", "kind")} | {
                 "metadata": {"name": manifest["metadata"]["name"]},
                 "spec": {"replicas": least},
@@ -176,14 +203,20 @@ class KubernetesTarget:
         spec = {key: value for key, value in manifest["spec"].items() if key != "replicas"}
         return await self._api.apply(path, {**manifest, "spec": spec})
 
-    async def _list_names(self, kind: Kind, selector: str) -> list[Mapping[str, Any]] | None:
-        """Objects without their contents; None where the account may not list them."""
+    async def _list_others(self, kind: Kind, selector: str) -> list[Mapping[str, Any]] | None:
+        """Objects, those of the cluster's own kinds without their contents; None where the account may not list them.
+
+        What KEDA makes for an object bears that one's labels; it is no object of ours.
+        """
+        ask = self._api.get if kind is SCALED_OBJECT else self._api.list_metadata
         try:
-            answer = await self._api.list_metadata(kind.path(self._settings.namespace), labelSelector=selector)
+            answer = await ask(kind.path(self._settings.namespace), labelSelector=selector)
         except NotAllowed:
             return None
-        items = answer.get("items")
-        return items if isinstance(items, list) else []
+        except NotFound:
+            return []
+        items = answer.get("items") or ()
+        return [one for one in items if not one["metadata"].get("ownerReferences")]
 
     async def _list(self, kind: Kind, **query: str) -> list[Mapping[str, Any]]:
         try:
@@ -236,6 +269,7 @@ def _possible(endpoint_id: UUID) -> tuple[tuple[Kind, str], ...]:
         (BUDGET, name),
         (DEPLOYMENT, name),
         (AUTOSCALER, name),
+        (SCALED_OBJECT, name),
     )
 
 

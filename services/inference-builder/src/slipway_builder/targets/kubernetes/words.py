@@ -86,6 +86,17 @@ def explain_refusal(message: str) -> Trouble:
     return Trouble(Problem.REFUSED, f"The cluster refuses the endpoint's pods: {text}")
 
 
+def explain_sleep(scaled: Mapping[str, Any]) -> Trouble | None:
+    """Say why nothing would wake an endpoint that is asleep; None when KEDA is content."""
+    for condition in scaled.get("status", {}).get("conditions", ()):
+        if condition["type"] == "Ready" and condition["status"] == "False":
+            said = str(condition.get("message", "")).rstrip(".") or "it gives no reason"
+            words = f"The endpoint is asleep, and KEDA does not hear of requests that would wake it: {said}."
+            hint = "It asks the routers at the Service slipway-router-health, port 8089, or where `router_load` says."
+            return Trouble(Problem.NOT_WOKEN, f"{words} {hint}")
+    return None
+
+
 def parse_time(text: str | None) -> datetime | None:
     """Read a time of the API server."""
     if not text:

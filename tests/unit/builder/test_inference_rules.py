@@ -119,7 +119,6 @@ def test_a_canary_shares_where_it_serves() -> None:
 
 def test_only_a_backend_that_may_sleep_names_whom_its_requests_wake() -> None:
     endpoint = uuid4()
-    (route,) = routes(
-        [Pointer("v1", FIRST, True, SECOND, 20)], [served(FIRST, asleep=endpoint), served(SECOND)]
-    ).values()
+    alias = Pointer("production", FIRST, True, SECOND, 20)
+    route = routes([alias], [served(FIRST, asleep=endpoint), served(SECOND)])[f"{BASE}/production/greet"]
     assert [one.wakes for one in route.backends] == [endpoint, None]

@@ -15,18 +15,18 @@ _LOAD_SECONDS = 300.0
 async def remapping_engine(image: str) -> AsyncIterator[Path]:
     """An engine that remaps users (`userns-remap`) and has this image of the machine's own engine; its socket.
 
-    It makes no network. Needs root and the machine's engine. Raises RuntimeError with the engine's last words.
+    It has no network. Needs root and the machine's engine. Raises RuntimeError with the engine's last words.
     """
     folder = tempfile.TemporaryDirectory(prefix="slipway-engine-", ignore_cleanup_errors=True)
     home = Path(folder.name)
     home.chmod(0o711)  # the remapped users reach their files below it
     socket, log = home / "docker.sock", home / "dockerd.log"
-    places = ["--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "dockerd.pid"]
-    apart = ["--bridge", "none", "--iptables=false", "--userns-remap", "default"]
+    places = ("--host", f"unix://{socket}", "--data-root", home / "data", "--exec-root", home / "exec")
+    apart = ("--pidfile", home / "dockerd.pid", "--bridge", "none", "--iptables=false", "--userns-remap", "default")
     with log.open("wb") as words:
-        process = await asyncio.create_subprocess_exec(
-            "dockerd", "--host", f"unix://{socket}", *map(str, places), *apart, stdout=words, stderr=words
-        )
+        # In a network of its own: an engine without a bridge removes the machine's docker0.
+        command = ("unshare", "--net", "dockerd", *map(str, places), *map(str, apart))
+        process = await asyncio.create_subprocess_exec(*command, stdout=words, stderr=words)
     try:
         async with asyncio.timeout(_START_SECONDS):
             while not await _answers(socket):

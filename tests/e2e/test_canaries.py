@@ -74,6 +74,7 @@ def execution(lab: Lab, canaries: Canaries) -> Json:
     variable = {"name": "KEPT", "value": canaries.new("KEPT", lines=LINES), "secret": True}
     lab.api.post(f"projects/{lab.project}/environment_variable/", variable, status=200)
     keep_other_secrets(lab, canaries)
+    keep_a_target(lab, canaries)
     names = ["OWNED", "GROUPED", "KEPT"]
     created = lab.run(
         "quick",
@@ -137,6 +138,36 @@ def keep_other_secrets(lab: Lab, canaries: Canaries) -> None:
     assert canaries.found_in("the refusal", refused.content) == []
 
 
+def keep_a_target(lab: Lab, canaries: Canaries) -> None:
+    """The credentials of a cluster and of its registry."""
+    user = {"name": "u", "user": {"token": canaries.new("CLUSTER")}}
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [user],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    }
+    registry = {"host": "127.0.0.1:1", "username": "u", "password": canaries.new("REGISTRY")}
+    settings = {
+        "cluster": {"namespace": "a", "kubeconfig": json.dumps(kubeconfig)},
+        "images": {"registry": registry},
+    }
+    draft = {"name": "canaries", "kind": "kubernetes", "public_url": "http://models.test", "settings": settings}
+    target = f"/api/v1/deployment-targets/{lab.api.post('/api/v1/deployment-targets', draft)['id']}"
+    shown = lab.api.get(target)["settings"]
+    assert (shown["cluster"]["kubeconfig"], shown["images"]["registry"]["password"]) == ("********", "********")
+    settings["cluster"]["namespace"] = "not a name"
+    for answer in (
+        lab.api.call("PATCH", target, json={"settings": settings}),
+        lab.api.call("POST", f"{target}/check"),
+        lab.api.call("DELETE", target, params={"force": "true"}),
+    ):
+        assert answer.status_code in (400, 200, 204), answer.text
+        assert canaries.found_in(f"the answer {answer.status_code}", answer.content) == []
+
+
 def inspect(execution_id: str) -> bytes:
     """All that the engine says of the container of an execution."""
     label = f"label=slipway.execution={execution_id}"
@@ -183,6 +214,7 @@ def test_no_answer_of_the_api_and_no_page_has_a_secret(lab: Lab, execution: Json
         "datum_id": next(iter(api.outputs(execution).values()))["id"],
         "store_id": api.get("stores/")["results"][0]["id"],
         "alias_id": execution["id"],
+        "target_id": api.get("/api/v1/deployment-targets")["items"][0]["id"],
         "counter": str(execution["counter"]),
     }
     found, answered = [], 0

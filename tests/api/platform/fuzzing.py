@@ -100,7 +100,7 @@ def fuzz(
             "examples": {"enabled": FULL},
             "coverage": {"enabled": FULL},
             "fuzzing": {"generation": {"max-examples": 100 if FULL else 2}},
-            "stateful": {"generation": {"max-examples": 200 if FULL else 30}, "max-steps": 10 if FULL else 5},
+            "stateful": {"generation": {"max-examples": 200 if FULL else 80}, "max-steps": 10 if FULL else 5},
         },
     }
     schema = schemathesis.openapi.from_dict(

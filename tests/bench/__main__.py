@@ -30,6 +30,13 @@ BENCHMARKS: Mapping[str, Callable[[Options], Awaitable[Result]]] = MappingProxyT
         "router-table": router.router_table,
     }
 )
+SECTIONS = MappingProxyType(
+    {
+        "executions": ("start-process", "start-docker", "cycles", "log-rate", "log-delay", "idle", "ready"),
+        "inference": ("images", "inference-first-answer", "router-rate", "router-moves", "router-table"),
+    }
+)
+"""Of the page; a run that has all of a section writes it."""
 QUICK_ROUNDS = 2
 
 
@@ -46,12 +53,10 @@ def main() -> int:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else Options.rounds)
     names = [name for name in BENCHMARKS if not given.names or name in given.names]
-    return asyncio.run(
-        _run(names, Options(rounds=rounds, quick=given.quick, executions=given.executions), whole=not given.names)
-    )
+    return asyncio.run(_run(names, Options(rounds=rounds, quick=given.quick, executions=given.executions)))
 
 
-async def _run(names: list[str], options: Options, *, whole: bool) -> int:
+async def _run(names: list[str], options: Options) -> int:
     facts = machine_facts()
     began = steal_ticks()
     results: list[Result] = []
@@ -83,9 +88,12 @@ async def _run(names: list[str], options: Options, *, whole: bool) -> int:
         print(f"{name}: skipped, {reason}")
     history = report.append_history(HISTORY, results, skipped, facts)
     print(f"All rounds: {history.relative_to(ROOT)}")
-    if whole and not options.quick and results:
-        report.write_between_markers(PAGE, report.markdown(results, {**skipped, **failed}, facts))
-        print(f"Written: {PAGE.relative_to(ROOT)}")
+    for section, wanted in SECTIONS.items():
+        found = [one for one in results if one.name in wanted]
+        if found and not options.quick and set(wanted) <= set(names):
+            missing = {name: why for name, why in {**skipped, **failed}.items() if name in wanted}
+            report.write_section(PAGE, section, report.markdown(found, missing, facts))
+            print(f"Written: {PAGE.relative_to(ROOT)}, {section}")
     print("Run it again with `make bench`, or `python -m tests.bench NAME --rounds N` for some of it.")
     return 1 if failed else 0
 

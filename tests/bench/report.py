@@ -8,8 +8,6 @@ from typing import Any
 
 from tests.bench.harness import Result, show_ratio
 
-START = "<!-- results: start -->"
-END = "<!-- results: end -->"
 _HEAD = ["benchmark", "what", "ours: median (min to max)", "peer", "peer: median (min to max)", "ours / peer"]
 
 
@@ -68,14 +66,15 @@ def _spread(result: Result) -> float:
     return max(result.spins) / min(result.spins) - 1
 
 
-def write_between_markers(file: Path, text: str) -> None:
-    """Replace what stands between the markers; the rest of the page stays. Raises ValueError without markers."""
+def write_section(file: Path, section: str, text: str) -> None:
+    """Replace what stands between the section's markers; the rest of the page stays. Raises ValueError without them."""
+    first, last = f"<!-- results, {section}: start -->", f"<!-- results, {section}: end -->"
     page = file.read_text()
-    before, start, rest = page.partition(START)
-    _, end, after = rest.partition(END)
+    before, start, rest = page.partition(first)
+    _, end, after = rest.partition(last)
     if not start or not end:
-        raise ValueError(f"{file} has no lines {START} and {END}")
-    file.write_text(f"{before}{START}\n{text}\n{END}{after}")
+        raise ValueError(f"{file} has no lines {first} and {last}")
+    file.write_text(f"{before}{first}\n{text}\n{last}{after}")
 
 
 def append_history(
